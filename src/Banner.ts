@@ -1,0 +1,36 @@
+/** What a server says when it starts: where it listens, over what, and who may do what. Only what is active. */
+import * as ServerConfig from "./ServerConfig.ts"
+import type * as Namespace from "./Namespace.ts"
+import * as Origin from "./transport/Origin.ts"
+
+const anonymous = (namespace: Namespace.Namespace): string => {
+  const subscribe = namespace.allow_subscribe_for_client && namespace.allow_subscribe_for_anonymous
+  const publish =
+    (namespace.allow_publish_for_client || namespace.allow_publish_for_subscriber) &&
+    namespace.allow_publish_for_anonymous
+  if (subscribe && publish) return "anybody may subscribe and publish"
+  if (subscribe) return "anybody may subscribe"
+  if (publish) return "anybody may publish"
+  return "closed to anonymous clients"
+}
+
+const urlHost = (host: string): string => (host.includes(":") ? `[${host}]` : host === "127.0.0.1" ? "localhost" : host)
+
+/** The lines of the banner. `port` is the one that is listened on. */
+export const lines = (config: ServerConfig.Config, port: number, version: string): ReadonlyArray<string> => {
+  const { without_namespace, namespaces } = config.channel
+  const loopback = Origin.isLoopback(config.host)
+  return [
+    `fanfare ${version} listening on http://${urlHost(config.host)}:${port}`,
+    ...(loopback ? ["reachable from this machine only; HOST=0.0.0.0 listens beyond it"] : []),
+    config.redis_url === undefined
+      ? "broker: in process, for one instance; REDIS_URL=redis://… connects several"
+      : `broker: redis, under "${config.broker.redis.prefix}:"`,
+    `channels without a namespace: ${anonymous(without_namespace)}`,
+    ...namespaces.map((namespace) => `namespace "${namespace.name}": ${anonymous(namespace)}`),
+    ...(config.client.allowed_origins.length > 0
+      ? [`origins beside the server's own: ${config.client.allowed_origins.join(" ")}`]
+      : []),
+    ...(config.http_api.key === undefined ? [] : ["server API: on, at /api/"])
+  ]
+}

@@ -1,0 +1,80 @@
+/**
+ * How a publication travels between instances: one line of JSON about it, a
+ * line feed, and its `data` as it is.
+ *
+ * `v` is the lowest version of this format that a reader must know. A newer
+ * instance may add fields and keep `v`; older ones ignore them. So instances of
+ * neighbouring versions understand each other during a rolling upgrade.
+ */
+import * as Either from "effect/Either"
+import * as Schema from "effect/Schema"
+import type { ClientInfo, Publication } from "../protocol/Publication.ts"
+
+/** The version that this instance reads and writes. */
+export const VERSION = 1
+
+const Header = Schema.Struct({
+  v: Schema.Int,
+  /** `data` is not JSON. */
+  text: Schema.optional(Schema.Boolean),
+  info: Schema.optional(
+    Schema.Struct({
+      client: Schema.String,
+      user: Schema.optional(Schema.String),
+      connInfo: Schema.optional(Schema.String),
+      chanInfo: Schema.optional(Schema.String)
+    })
+  ),
+  offset: Schema.optional(Schema.NonNegativeInt),
+  epoch: Schema.optional(Schema.String),
+  tags: Schema.optional(Schema.Record({ key: Schema.String, value: Schema.String }))
+})
+
+type Header = Schema.Schema.Type<typeof Header>
+
+const decodeHeader = Schema.decodeUnknownEither(Header)
+
+/** Writes an envelope. */
+export const encode = (publication: Publication): string => {
+  const { data, json, info, ...position } = publication
+  const header: Header = {
+    v: VERSION,
+    ...(json ? {} : { text: true }),
+    ...(info === undefined ? {} : { info: info.user === "" ? { ...info, user: undefined } : info }),
+    ...position
+  }
+  return `${JSON.stringify(header)}\n${data}`
+}
+
+const infoOf = ({ client, user = "", connInfo, chanInfo }: NonNullable<Header["info"]>): ClientInfo => ({
+  client,
+  user,
+  ...(connInfo === undefined ? {} : { connInfo }),
+  ...(chanInfo === undefined ? {} : { chanInfo })
+})
+
+const publicationOf = ({ text, info, offset, epoch, tags }: Header, data: string): Publication => ({
+  data,
+  json: text !== true,
+  ...(info === undefined ? {} : { info: infoOf(info) }),
+  ...(offset === undefined ? {} : { offset }),
+  ...(epoch === undefined ? {} : { epoch }),
+  ...(tags === undefined ? {} : { tags })
+})
+
+/** Reads an envelope. Left: why it cannot be read. */
+export const decode = (payload: string): Either.Either<Publication, string> => {
+  const feed = payload.indexOf("\n")
+  if (feed === -1) return Either.left("no header")
+  return Either.try({
+    try: (): unknown => JSON.parse(payload.slice(0, feed)),
+    catch: () => "the header is not JSON"
+  }).pipe(
+    Either.flatMap((header) => Either.mapLeft(decodeHeader(header), () => "the header has fields of other types")),
+    Either.flatMap((header) =>
+      header.v > VERSION
+        ? Either.left(`version ${header.v} is newer than ${VERSION}`)
+        : Either.right(publicationOf(header, payload.slice(feed + 1)))
+    )
+  )
+}

@@ -1,0 +1,421 @@
+/**
+ * The connection: an actor. One resident fiber, one mailbox, one scope.
+ *
+ * Inward, frames are decoded where they arrive and become tasks in the inbox
+ * (owner: the connection; capacity `INBOX`; at the bound the socket is paused,
+ * so it may pass it by what one read of 64 KiB held). The fiber takes a task
+ * only while fewer than `IN_FLIGHT` are running and the mailbox is below its
+ * bound, and runs it in a child fiber.
+ *
+ * Outward, frames wait in the mailbox. At the end of the turn of the event loop
+ * the hub has them written, in one write, without waking the fiber; only when
+ * the socket pushes back does the fiber write the rest, once it drains.
+ *
+ * Whatever ends first ends the whole: the peer, a failed write, a slow reader, a
+ * refusal, the shutdown. Then the fiber lets commands finish where that makes
+ * sense, leaves the hub, writes what is queued, closes the socket, and
+ * terminates it if the peer does not answer.
+ */
+import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import { Buffer } from "node:buffer"
+import * as Frame from "./Frame.ts"
+import type * as Hub from "./Hub.ts"
+import type * as Mailbox from "./Mailbox.ts"
+import * as Metrics from "./Metrics.ts"
+import * as Codes from "./protocol/Codes.ts"
+import type * as ServerConfig from "./ServerConfig.ts"
+import type { Outlet, Session, Task } from "./Session.ts"
+
+/** A WebSocket as the connection uses it. Nothing here throws or waits. */
+export interface Socket {
+  /** Writes whole frames. `false`: not all of it was taken; wait for `drained`. */
+  readonly write: (bytes: Buffer) => boolean
+  /** Sends a ping frame. */
+  readonly ping: () => void
+  /** Begins the closing handshake, behind what was written. */
+  readonly close: (disconnect: Codes.Disconnect) => void
+  /** Destroys it. */
+  readonly terminate: () => void
+  /** Stops and resumes reading. */
+  readonly pause: () => void
+  readonly resume: () => void
+}
+
+/** Tasks that wait in the inbox before the socket is paused. */
+const INBOX = 64
+/** Tasks of a connection that run at a time. */
+const IN_FLIGHT = 32
+/** Bytes in one write: a reader that takes no more than this in `client.write_timeout` is slow. */
+const WRITE_BYTES = 64 * 1024
+/** How long the peer has to answer a close frame. */
+const CLOSE_TIMEOUT = Duration.seconds(5)
+/** How long commands received before the end of a connection may take to finish. */
+const SETTLE_TIMEOUT = Duration.seconds(5)
+
+/** One client. Its methods are synchronous and may be called from socket callbacks. */
+export class Connection implements Hub.Subscriber, Outlet {
+  readonly id: string
+  readonly encoding: Hub.Encoding
+  readonly #hub: Context.Tag.Service<Hub.Hub>
+  readonly #metrics: Context.Tag.Service<Metrics.Metrics>
+  readonly #config: ServerConfig.Config["client"]
+  readonly #mailbox: Mailbox.Mailbox
+  #session: Session | undefined
+  #socket: Socket | undefined
+
+  // Outward.
+  #touched = false
+  #blocked = false
+  #blockedSince: number | undefined
+
+  // Inward.
+  #inbox: Array<Task> = []
+  #paused = false
+  #exclusive = false
+  readonly #lanes = new Map<string, Array<Task>>()
+  #stopped = false
+  readonly #running = new Set<Fiber.RuntimeFiber<void>>()
+  #inFlight = 0
+
+  // Liveness, in milliseconds of the clock.
+  #openedAt = 0
+  #nextPing = 0
+  #pingedAt: number | undefined
+
+  // The end.
+  #ended: Codes.Disconnect | undefined
+  #detail: string | undefined
+  #closed = false
+
+  // The resident fiber: where it is parked, or that it must not park.
+  #wake: (() => void) | undefined
+  #awake = false
+
+  constructor(
+    id: string,
+    encoding: Hub.Encoding,
+    mailbox: Mailbox.Mailbox,
+    hub: Context.Tag.Service<Hub.Hub>,
+    metrics: Context.Tag.Service<Metrics.Metrics>,
+    config: ServerConfig.Config["client"]
+  ) {
+    this.id = id
+    this.encoding = encoding
+    this.#mailbox = mailbox
+    this.#hub = hub
+    this.#metrics = metrics
+    this.#config = config
+  }
+
+  get subscriber(): Hub.Subscriber {
+    return this
+  }
+
+  // ── Outward ──────────────────────────────────────────────────────────────
+
+  deliver(frame: Frame.Frame): void {
+    const count = Frame.count(frame)
+    if (this.#ended !== undefined) {
+      this.#metrics.dropped.connection_closed += count
+      return
+    }
+    // While the socket takes what is written, the mailbox is emptied instead of overflowing.
+    let rest = frame
+    while (this.#mailbox.room(rest) < Frame.count(rest) && this.#writable) {
+      const fit = this.#mailbox.room(rest)
+      if (fit > 0) this.#mailbox.offer(Frame.slice(rest, 0, fit))
+      rest = Frame.slice(rest, fit, Frame.count(rest))
+      this.flush()
+    }
+    const dropped = this.#mailbox.offer(rest)
+    this.#metrics.deliveries += count - dropped
+    if (dropped > 0) {
+      this.#metrics.dropped.mailbox_full += dropped
+      if (this.#config.overflow === "disconnect") this.end(Codes.slow, "mailbox full")
+    }
+    this.#touch()
+  }
+
+  send(text: string): void {
+    if (this.#ended !== undefined) return
+    this.#mailbox.offerControl(Frame.text(text))
+    this.#touch()
+  }
+
+  flush(): void {
+    this.#touched = false
+    const socket = this.#socket
+    if (socket === undefined) return
+    while (!this.#blocked && !this.#closed && !this.#mailbox.isEmpty) {
+      const frames = this.#mailbox.take(WRITE_BYTES)
+      const first = frames[0]
+      const bytes =
+        frames.length === 1 && first !== undefined ? first.bytes : Buffer.concat(frames.map((frame) => frame.bytes))
+      if (!socket.write(bytes)) {
+        this.#blocked = true
+        this.#blockedSince = undefined
+      }
+    }
+  }
+
+  get #writable(): boolean {
+    return this.#socket !== undefined && !this.#blocked && !this.#closed
+  }
+
+  #touch(): void {
+    if (this.#touched || this.#blocked) return
+    this.#touched = true
+    this.#hub.touch(this)
+  }
+
+  // ── What the transport tells ─────────────────────────────────────────────
+
+  /** The socket took everything that was written to it. */
+  drained(): void {
+    if (!this.#blocked) return
+    this.#blocked = false
+    this.#notify()
+  }
+
+  /** A text frame came. */
+  received(text: string): void {
+    this.#metrics.framesReceived++
+    if (this.#ended !== undefined || this.#session === undefined) return
+    if (this.#session.receive(text)) this.ponged()
+  }
+
+  /** The peer answered a ping. */
+  ponged(): void {
+    this.#pingedAt = undefined
+  }
+
+  /** The socket is gone. `code` is the peer's. */
+  gone(code: number): void {
+    this.#closed = true
+    this.end({ code, reason: "" })
+    this.#notify()
+  }
+
+  // ── What the session says ────────────────────────────────────────────────
+
+  submit(task: Task): void {
+    this.#inbox.push(task)
+    if (this.#inbox.length >= INBOX && !this.#paused) {
+      this.#paused = true
+      this.#socket?.pause()
+    }
+    this.#notify()
+  }
+
+  end(disconnect: Codes.Disconnect, detail?: string): void {
+    if (this.#ended !== undefined) return
+    this.#ended = disconnect
+    this.#detail = detail
+    this.#notify()
+  }
+
+  /** No command is taken any more; those that run go on. */
+  stop(): void {
+    this.#stopped = true
+  }
+
+  /** Whether no command is running. */
+  get settled(): boolean {
+    return this.#inFlight === 0
+  }
+
+  // ── Liveness: called for every connection by one sweep ───────────────────
+
+  /** Looks at every deadline of the connection. `now` is in milliseconds. */
+  sweep(now: number): void {
+    const session = this.#session
+    if (this.#ended !== undefined || session === undefined) return
+    const { ping_interval, pong_timeout, stale_close_delay, write_timeout } = this.#config
+    if (this.#blocked) {
+      this.#blockedSince ??= now
+      if (now - this.#blockedSince >= Duration.toMillis(write_timeout)) {
+        this.end(Codes.slow, `took nothing for ${Duration.format(write_timeout)}`)
+        return
+      }
+    }
+    if (!session.established()) {
+      if (now - this.#openedAt >= Duration.toMillis(stale_close_delay)) this.end(Codes.stale, "no connect")
+      return
+    }
+    // While this side does not read, an answer cannot be seen.
+    if (this.#paused) this.#pingedAt = undefined
+    if (this.#pingedAt !== undefined && now - this.#pingedAt >= Duration.toMillis(pong_timeout)) {
+      this.end(Codes.noPong, `no pong for ${Duration.format(pong_timeout)}`)
+      return
+    }
+    if (now >= this.#nextPing) {
+      this.#nextPing = now + Duration.toMillis(ping_interval)
+      this.#pingedAt ??= now
+      if (session.pingText === undefined) this.#socket?.ping()
+      else this.send(session.pingText)
+    }
+  }
+
+  // ── The resident fiber ───────────────────────────────────────────────────
+
+  #notify(): void {
+    const wake = this.#wake
+    if (wake === undefined) this.#awake = true
+    else wake()
+  }
+
+  readonly #park: Effect.Effect<void> = Effect.async<void>((resume) => {
+    if (this.#awake) {
+      this.#awake = false
+      resume(Effect.void)
+      return
+    }
+    this.#wake = () => {
+      this.#wake = undefined
+      resume(Effect.void)
+    }
+    return Effect.sync(() => {
+      this.#wake = undefined
+    })
+  })
+
+  /** Parks until `done`, at most for `limit`; returns whether it was reached. */
+  #parkUntil(done: () => boolean, limit: Duration.Duration): Effect.Effect<boolean> {
+    return Effect.suspend(() => (done() ? Effect.void : this.#park)).pipe(
+      Effect.repeat({ until: done }),
+      Effect.timeoutTo({ duration: limit, onSuccess: () => true, onTimeout: done })
+    )
+  }
+
+  #mayTake(): boolean {
+    const next = this.#inbox[0]
+    if (next === undefined || this.#stopped || this.#exclusive || this.#inFlight >= IN_FLIGHT) return false
+    if (next.exclusive && this.#inFlight > 0) return false
+    return this.#closed || !this.#mailbox.full
+  }
+
+  /** Starts what the bounds permit. */
+  #take(): Effect.Effect<void> {
+    return Effect.whileLoop({
+      while: () => this.#mayTake(),
+      body: () => this.#start(this.#inbox.shift() as Task),
+      step: () => {
+        if (this.#paused && this.#inbox.length <= INBOX / 2) {
+          this.#paused = false
+          this.#socket?.resume()
+        }
+      }
+    })
+  }
+
+  #start(task: Task): Effect.Effect<void> {
+    this.#inFlight++
+    this.#exclusive = task.exclusive
+    const lane = this.#lanes.get(task.lane)
+    if (lane !== undefined) {
+      lane.push(task)
+      return Effect.void
+    }
+    const tasks = [task]
+    this.#lanes.set(task.lane, tasks)
+    return Effect.map(Effect.fork(this.#runLane(task.lane, tasks)), (fiber) => {
+      this.#running.add(fiber)
+      fiber.addObserver(() => {
+        this.#running.delete(fiber)
+        this.#notify()
+      })
+    })
+  }
+
+  #runLane(lane: string, tasks: Array<Task>): Effect.Effect<void> {
+    return Effect.whileLoop({
+      while: () => {
+        if (tasks.length > 0) return true
+        this.#lanes.delete(lane)
+        return false
+      },
+      body: () => (tasks.shift() as Task).run,
+      step: () => {
+        this.#inFlight--
+        this.#exclusive = false
+        this.#notify()
+      }
+    })
+  }
+
+  /**
+   * Serves the socket until it is closed. Never fails; when interrupted, the
+   * hub is left and the socket terminated at once.
+   */
+  run(socket: Socket, session: Session): Effect.Effect<void> {
+    return Effect.gen(this, function* () {
+      this.#socket = socket
+      this.#session = session
+      const now = yield* Clock.currentTimeMillis
+      this.#openedAt = now
+      this.#nextPing = now + Math.random() * Duration.toMillis(this.#config.ping_interval)
+      while (this.#ended === undefined) {
+        this.flush()
+        yield* this.#take()
+        yield* this.#park
+      }
+      yield* this.#finish(socket, session, this.#ended)
+    }).pipe(
+      Effect.onInterrupt(() =>
+        Effect.zipRight(
+          session.close(Codes.serverError),
+          Effect.sync(() => socket.terminate())
+        )
+      ),
+      Effect.annotateLogs("client", this.id)
+    )
+  }
+
+  #finish(socket: Socket, session: Session, disconnect: Codes.Disconnect): Effect.Effect<void> {
+    return Effect.gen(this, function* () {
+      if (this.#closed) {
+        yield* this.#settle
+      } else {
+        Metrics.countDisconnect(this.#metrics, disconnect.code)
+        const why = this.#detail === undefined ? "" : `: ${this.#detail}`
+        yield* Effect.logInfo(`disconnecting with ${disconnect.code} ${disconnect.reason}${why}`)
+      }
+      yield* Fiber.interruptAll([...this.#running])
+      this.#inbox = []
+      yield* session.close(disconnect)
+      if (!this.#closed && disconnect !== Codes.slow) yield* this.#empty
+      this.#metrics.dropped.connection_closed += this.#mailbox.discard()
+      if (this.#closed) return
+      socket.resume()
+      socket.close(Codes.forCloseFrame(disconnect))
+      const patience = disconnect === Codes.slow ? this.#config.write_timeout : CLOSE_TIMEOUT
+      if (yield* this.#parkUntil(() => this.#closed, patience)) return
+      socket.terminate()
+      yield* this.#parkUntil(() => this.#closed, CLOSE_TIMEOUT)
+    })
+  }
+
+  /** Carries out what the peer sent before it left. */
+  get #settle(): Effect.Effect<void> {
+    return Effect.gen(this, function* () {
+      for (;;) {
+        yield* this.#take()
+        if (this.#inFlight === 0) return
+        yield* this.#park
+      }
+    }).pipe(Effect.timeoutOption(SETTLE_TIMEOUT), Effect.asVoid)
+  }
+
+  /** Writes what is in the mailbox, as fast as the socket takes it. */
+  get #empty(): Effect.Effect<boolean> {
+    const emptied = (): boolean => {
+      this.flush()
+      return this.#closed || this.#mailbox.isEmpty
+    }
+    return this.#parkUntil(emptied, this.#config.write_timeout)
+  }
+}

@@ -1,0 +1,149 @@
+/**
+ * All connections of this server: one sweep for their deadlines, and the drain
+ * that ends them without haste.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import * as Broker from "./Broker.ts"
+import * as Connection from "./Connection.ts"
+import * as Hub from "./Hub.ts"
+import * as Mailbox from "./Mailbox.ts"
+import * as Metrics from "./Metrics.ts"
+import * as Codes from "./protocol/Codes.ts"
+import * as ServerConfig from "./ServerConfig.ts"
+import type { Session } from "./Session.ts"
+
+/** `Open`; `Draining`: not ready, still taking clients; `Closed`: taking none. */
+export type Phase = "Open" | "Draining" | "Closed"
+
+/** All connections of this server. */
+export class Connections extends Context.Tag("fanfare/Connections")<
+  Connections,
+  {
+    /** How many there are. */
+    readonly count: () => number
+    readonly phase: () => Phase
+    /** A connection with an empty mailbox, not counted yet. */
+    readonly make: (id: string, encoding: Hub.Encoding) => Effect.Effect<Connection.Connection>
+    /** Serves a connection until it is closed. */
+    readonly serve: (
+      connection: Connection.Connection,
+      socket: Connection.Socket,
+      session: Session
+    ) => Effect.Effect<void>
+    /**
+     * Ends all of them, in this order: `shutdown.delay`; no new ones; commands
+     * that run finish; what the broker has accepted is delivered; each is
+     * closed with 3001, `shutdown.close_rate` of them a second. Returns when
+     * all are gone, after `shutdown.timeout` at the latest; the caller
+     * terminates the rest.
+     */
+    readonly drain: Effect.Effect<void>
+  }
+>() {}
+
+const LONGEST_SWEEP = Duration.seconds(1)
+const SHORTEST_SWEEP = Duration.millis(20)
+
+/** A deadline is noticed late by at most a quarter of the shortest one, or a second. */
+const sweepPeriod = (client: ServerConfig.Config["client"]): Duration.Duration => {
+  const shortest = [client.ping_interval, client.pong_timeout, client.stale_close_delay, client.write_timeout].reduce(
+    Duration.min
+  )
+  return Duration.clamp(Duration.times(shortest, 0.25), { minimum: SHORTEST_SWEEP, maximum: LONGEST_SWEEP })
+}
+
+/** How often a drain looks whether commands have finished, and closes another share of the connections. */
+const DRAIN_STEP = Duration.millis(10)
+
+const make = Effect.gen(function* () {
+  const config = yield* ServerConfig.ServerConfig
+  const metrics = yield* Metrics.Metrics
+  const broker = yield* Broker.Broker
+  const hub = yield* Hub.Hub
+  const open = new Set<Connection.Connection>()
+  const empty = yield* Effect.makeLatch(true)
+  let phase: Phase = "Open"
+
+  const sweep = Effect.map(Clock.currentTimeMillis, (now) => {
+    for (const connection of open) connection.sweep(now)
+  })
+  yield* Effect.forkScoped(Effect.repeat(sweep, Schedule.spaced(sweepPeriod(config.client))))
+
+  const remove = (connection: Connection.Connection): void => {
+    if (!open.delete(connection)) return
+    metrics.connections[connection.encoding]--
+    if (open.size === 0) empty.unsafeOpen()
+  }
+
+  const settled = Effect.suspend(() => {
+    for (const connection of open) connection.stop()
+    return Effect.repeat(
+      Effect.sync(() => Array.from(open).every((connection) => connection.settled)),
+      { until: (all) => all, schedule: Schedule.spaced(DRAIN_STEP) }
+    )
+  })
+
+  const closeAll = Effect.suspend(() => {
+    const waiting = Array.from(open)
+    const share = Math.max(1, Math.round((config.shutdown.close_rate * Duration.toMillis(DRAIN_STEP)) / 1000))
+    return Effect.whileLoop({
+      while: () => waiting.length > 0,
+      body: () => {
+        for (const connection of waiting.splice(0, share)) connection.end(Codes.shutdown)
+        return Effect.sleep(DRAIN_STEP)
+      },
+      step: () => undefined
+    })
+  })
+
+  const drain = Effect.gen(function* () {
+    phase = "Draining"
+    yield* Effect.sleep(config.shutdown.delay)
+    phase = "Closed"
+    if (open.size > 0) yield* Effect.logInfo(`draining ${open.size} connections`)
+    yield* settled.pipe(
+      Effect.zipRight(broker.settled),
+      Effect.zipRight(hub.idle),
+      Effect.zipRight(closeAll),
+      Effect.zipRight(empty.await),
+      Effect.timeoutOption(config.shutdown.timeout)
+    )
+    if (open.size > 0) yield* Effect.logWarning(`terminating ${open.size} connections: shutdown.timeout`)
+  })
+
+  return Connections.of({
+    count: () => open.size,
+    phase: () => phase,
+    make: (id, encoding) =>
+      Effect.map(
+        Mailbox.make(config.client.queue_max_frames, config.client.queue_max_size, config.client.overflow),
+        (mailbox) => new Connection.Connection(id, encoding, mailbox, hub, metrics, config.client)
+      ),
+    serve: (connection, socket, session) =>
+      Effect.acquireUseRelease(
+        Effect.sync(() => {
+          open.add(connection)
+          empty.unsafeClose()
+          metrics.connections[connection.encoding]++
+          metrics.connectionsOpened++
+          // Its handshake was under way when the drain began.
+          if (phase === "Closed") connection.end(Codes.shutdown)
+        }),
+        () => connection.run(socket, session),
+        () => Effect.sync(() => remove(connection))
+      ),
+    drain
+  })
+})
+
+/** The connections of one server. */
+export const layer: Layer.Layer<
+  Connections,
+  never,
+  ServerConfig.ServerConfig | Metrics.Metrics | Broker.Broker | Hub.Hub
+> = Layer.scoped(Connections, make)

@@ -1,0 +1,68 @@
+/**
+ * What a connection says and hears: the port between the actor, which moves
+ * frames, and the two protocols, which give them a meaning.
+ */
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Hooks from "./Hooks.ts"
+import type * as Hub from "./Hub.ts"
+import type { Disconnect } from "./protocol/Codes.ts"
+import type { ClientInfo } from "./protocol/Publication.ts"
+import type * as Publisher from "./Publisher.ts"
+import type * as ServerConfig from "./ServerConfig.ts"
+
+/** Something to do for a client, taken from the connection's inbox in the order received. */
+export interface Task {
+  /** Tasks of one lane run one after another; lanes run side by side. */
+  readonly lane: string
+  /** Runs alone: after everything before it, before everything after it. */
+  readonly exclusive: boolean
+  readonly run: Effect.Effect<void>
+}
+
+/** The connection as its session sees it. */
+export interface Outlet {
+  /** The connection's id: what others see as `client`. */
+  readonly id: string
+  /** What the hub delivers to. */
+  readonly subscriber: Hub.Subscriber
+  /** Queues a text frame that is never dropped. */
+  readonly send: (text: string) => void
+  /** Puts a task in the inbox. */
+  readonly submit: (task: Task) => void
+  /** Ends the connection; the first call wins. `detail` is for the log. */
+  readonly end: (disconnect: Disconnect, detail?: string) => void
+}
+
+/** One protocol, spoken on one connection. */
+export interface Session {
+  readonly kind: "protocol" | "plain"
+  /** A text frame came. Decodes it and submits tasks; never waits. Returns whether it answered a ping. */
+  readonly receive: (text: string) => boolean
+  /** A text frame that is the protocol's ping; `undefined`: the transport pings. */
+  readonly pingText: string | undefined
+  /** Whether the client has introduced itself; until then `client.stale_close_delay` runs. */
+  readonly established: () => boolean
+  /** Leaves all channels and tells the hooks. */
+  readonly close: (disconnect: Disconnect) => Effect.Effect<void>
+}
+
+/** What sessions work with. */
+export interface Services {
+  readonly config: ServerConfig.Config
+  readonly hooks: Context.Tag.Service<Hooks.Hooks>
+  readonly hub: Context.Tag.Service<Hub.Hub>
+  readonly publisher: Context.Tag.Service<Publisher.Publisher>
+}
+
+/** How long `onDisconnect` may hold a connection's end. */
+const FAREWELL_TIMEOUT = Duration.seconds(5)
+
+/** Tells the hooks that a client has left; whatever they do, the connection ends. */
+export const farewell = (services: Services, client: ClientInfo, disconnect: Disconnect): Effect.Effect<void> =>
+  services.hooks.onDisconnect(client, disconnect).pipe(
+    Effect.timeoutOption(FAREWELL_TIMEOUT),
+    Effect.catchAllDefect((defect) => Effect.logError("onDisconnect failed", defect)),
+    Effect.asVoid
+  )

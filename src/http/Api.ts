@@ -1,0 +1,81 @@
+/** The HTTP endpoints beside the sockets: their paths, bodies and statuses. */
+import * as HttpApi from "@effect/platform/HttpApi"
+import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
+import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
+import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
+import * as Schema from "effect/Schema"
+
+/** State of the server, for load balancers and people. */
+export const Health = Schema.Struct({
+  status: Schema.Literal("ok", "draining", "broker"),
+  broker: Schema.Struct({ name: Schema.String, state: Schema.Literal("Live", "Degraded", "Resyncing") })
+})
+
+/** Not ready to take traffic. */
+export class NotReady extends Schema.Class<NotReady>("NotReady")(
+  Health.fields,
+  HttpApiSchema.annotations({ status: 503 })
+) {}
+
+const Refusal = Schema.Struct({ code: Schema.Int, message: Schema.String })
+const RefusalBody = { error: Refusal }
+
+/** The server API is off. */
+export class NoApi extends Schema.Class<NoApi>("NoApi")(RefusalBody, HttpApiSchema.annotations({ status: 404 })) {}
+/** The key is missing or wrong. */
+export class Unauthorized extends Schema.Class<Unauthorized>("Unauthorized")(
+  RefusalBody,
+  HttpApiSchema.annotations({ status: 401 })
+) {}
+/** The body is not what the method takes. */
+export class BadRequest extends Schema.Class<BadRequest>("BadRequest")(
+  RefusalBody,
+  HttpApiSchema.annotations({ status: 400 })
+) {}
+/** The body or a publication is too large. */
+export class TooLarge extends Schema.Class<TooLarge>("TooLarge")(
+  RefusalBody,
+  HttpApiSchema.annotations({ status: 413 })
+) {}
+
+/** What became of one publication: accepted, or why not. */
+export const Published = Schema.Union(Schema.Struct({ result: Schema.Struct({}) }), Schema.Struct({ error: Refusal }))
+
+/** The body of `publish`; `data` is any JSON value. */
+export const Publish = Schema.Struct({ channel: Schema.String, data: Schema.Unknown })
+
+/** The body of `broadcast`: one value, many channels. */
+export const Broadcast = Schema.Struct({ channels: Schema.Array(Schema.String), data: Schema.Unknown })
+
+const Broadcasted = Schema.Struct({ result: Schema.Struct({ responses: Schema.Array(Published) }) })
+
+const health = HttpApiGroup.make("health")
+  .add(HttpApiEndpoint.get("live", "/health/live").addSuccess(Health))
+  .add(HttpApiEndpoint.get("ready", "/health/ready").addSuccess(Health).addError(NotReady))
+  .add(
+    HttpApiEndpoint.get("metrics", "/metrics").addSuccess(
+      HttpApiSchema.Text({ contentType: "text/plain; version=0.0.4; charset=utf-8" })
+    )
+  )
+
+const server = HttpApiGroup.make("server")
+  .add(HttpApiEndpoint.post("publish", "/publish").setPayload(Publish).addSuccess(Published))
+  .add(HttpApiEndpoint.post("broadcast", "/broadcast").setPayload(Broadcast).addSuccess(Broadcasted))
+  .addError(NoApi)
+  .addError(Unauthorized)
+  .addError(BadRequest)
+  .addError(TooLarge)
+  .prefix("/api")
+
+const page = HttpApiGroup.make("page").add(
+  HttpApiEndpoint.get("index", "/").addSuccess(HttpApiSchema.Text({ contentType: "text/html; charset=utf-8" }))
+)
+
+/** Every endpoint. */
+export class Api extends HttpApi.make("fanfare").add(health).add(server).add(page) {}
+
+/** Paths that a server claims beside others in the same process; `/` is the standalone server's. */
+export const owns = (url: string): boolean => {
+  const path = url.split("?", 1)[0] ?? ""
+  return path === "/metrics" || path.startsWith("/health/") || path.startsWith("/api/")
+}

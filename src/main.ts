@@ -1,0 +1,132 @@
+#!/usr/bin/env node
+/** The program: environment, arguments, signals and the logger, and nothing else. */
+import * as Cause from "effect/Cause"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as HashMap from "effect/HashMap"
+import * as Inspectable from "effect/Inspectable"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
+import { readFile } from "node:fs/promises"
+import process from "node:process"
+import { parseArgs } from "node:util"
+import * as Banner from "./Banner.ts"
+import * as Hooks from "./Hooks.ts"
+import * as Server from "./Server.ts"
+import * as ServerConfig from "./ServerConfig.ts"
+import { version } from "./version.ts"
+
+const HELP = `fanfare ${version}: a real-time WebSocket server
+
+  fanfare [--config FILE]   start it; FILE is JSON (or FANFARE_CONFIG names it)
+  fanfare --version
+  fanfare --help
+
+Environment: HOST (127.0.0.1), PORT (8000), REDIS_URL, and FANFARE_… for every
+other option: client.allowed_origins is FANFARE_CLIENT_ALLOWED_ORIGINS.`
+
+const fail = (message: string): ServerConfig.ConfigError => new ServerConfig.ConfigError({ message })
+
+const parseArguments = Either.try({
+  try: () =>
+    parseArgs({
+      options: { config: { type: "string" }, help: { type: "boolean" }, version: { type: "boolean" } }
+    }).values,
+  catch: (error) => fail(error instanceof Error ? error.message : String(error))
+})
+
+const readConfig = (path: string) =>
+  Effect.tryPromise({
+    try: () => readFile(path, "utf8"),
+    catch: (error) => fail(`${path}: cannot be read: ${error instanceof Error ? error.message : String(error)}`)
+  }).pipe(
+    Effect.flatMap((text) =>
+      Effect.try({
+        try: () => JSON.parse(text) as ServerConfig.Input,
+        catch: (error) => fail(`${path}: is not JSON: ${error instanceof Error ? error.message : String(error)}`)
+      })
+    )
+  )
+
+/** One line an entry: time, level, message, annotations, cause. */
+const logger = Logger.make<unknown, string>(({ annotations, cause, date, logLevel, message }) => {
+  const parts = (Array.isArray(message) ? message : [message]).map((part) => Inspectable.toStringUnknown(part, 0))
+  const about = Array.from(
+    HashMap.entries(annotations),
+    ([key, value]) => `${key}=${Inspectable.toStringUnknown(value, 0)}`
+  )
+  const why = Cause.isEmpty(cause) ? [] : [Cause.pretty(cause, { renderErrorCause: true })]
+  return [date.toISOString(), logLevel.label.padEnd(5), ...parts, ...about, ...why].join(" ")
+})
+
+const LEVELS = {
+  trace: LogLevel.Trace,
+  debug: LogLevel.Debug,
+  info: LogLevel.Info,
+  warning: LogLevel.Warning,
+  error: LogLevel.Error,
+  none: LogLevel.None
+} as const
+
+const serve = ({ config, warnings }: ServerConfig.Loaded) =>
+  Effect.gen(function* () {
+    yield* Effect.forEach(warnings, (warning) => Effect.logWarning(warning), { discard: true })
+    const server = Server.layerStandalone.pipe(
+      Layer.provide(Hooks.layerConfig),
+      Layer.provide(Layer.succeed(ServerConfig.ServerConfig, config))
+    )
+    const run = Effect.gen(function* () {
+      const { port } = yield* Server.Address
+      yield* Effect.forEach(Banner.lines(config, port, version), (line) => Effect.logInfo(line), { discard: true })
+      yield* Effect.onInterrupt(Effect.never, () => Effect.logInfo("draining; a second signal ends it at once"))
+    })
+    return yield* Effect.provide(run, server)
+  }).pipe(
+    Effect.provide(
+      Layer.merge(
+        Logger.replace(Logger.defaultLogger, Logger.withConsoleLog(logger)),
+        Logger.minimumLogLevel(LEVELS[config.log.level])
+      )
+    )
+  )
+
+const program = Effect.gen(function* () {
+  const options = yield* parseArguments
+  if (options.help) return yield* Console.log(HELP)
+  if (options.version) return yield* Console.log(version)
+  const path = options.config ?? process.env["FANFARE_CONFIG"]
+  const file = path === undefined ? {} : yield* readConfig(path)
+  return yield* serve(yield* ServerConfig.load(file, process.env))
+})
+
+const SIGNALS = ["SIGTERM", "SIGINT"] as const
+
+// Not NodeRuntime.runMain: it calls process.exit, and forgets its handlers on
+// the first signal. Here the first one drains, and the process ends by itself
+// once nothing is left; a second one ends it at once.
+const main = Effect.runFork(program)
+
+const onSignal = (): void => {
+  for (const one of SIGNALS) {
+    process.off(one, onSignal)
+    process.on(one, exitNow)
+  }
+  Effect.runFork(Fiber.interruptFork(main))
+}
+
+const exitNow = (): void => process.exit(1)
+
+for (const signal of SIGNALS) process.on(signal, onSignal)
+
+main.addObserver((exit) => {
+  for (const signal of SIGNALS) process.off(signal, onSignal).off(signal, exitNow)
+  if (Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause)) return
+  process.exitCode = 1
+  const problem = Cause.squash(exit.cause)
+  const known = problem instanceof ServerConfig.ConfigError || problem instanceof Server.ListenError
+  process.stderr.write(`fanfare: ${known ? problem.message : Cause.pretty(exit.cause)}\n`)
+})

@@ -1,0 +1,74 @@
+/**
+ * The codes of the Centrifugal client protocol: errors in replies, unsubscribe
+ * pushes and disconnects (centrifugal.dev, "Client protocol codes"). The
+ * client reconnects after a disconnect of 3000 to 3499 and stays away after
+ * 3500 to 3999.
+ */
+
+import { Buffer } from "node:buffer"
+
+/** An error in a reply. */
+export interface ErrorCode {
+  readonly code: number
+  readonly message: string
+  /** The same command may succeed later. */
+  readonly temporary?: true
+}
+
+export const internal: ErrorCode = { code: 100, message: "internal server error", temporary: true }
+export const unauthorized: ErrorCode = { code: 101, message: "unauthorized" }
+export const unknownChannel: ErrorCode = { code: 102, message: "unknown channel" }
+export const permissionDenied: ErrorCode = { code: 103, message: "permission denied" }
+export const methodNotFound: ErrorCode = { code: 104, message: "method not found" }
+export const alreadySubscribed: ErrorCode = { code: 105, message: "already subscribed" }
+export const limitExceeded: ErrorCode = { code: 106, message: "limit exceeded" }
+export const badRequest: ErrorCode = { code: 107, message: "bad request" }
+export const notAvailable: ErrorCode = { code: 108, message: "not available" }
+
+/** Why a connection ends: WebSocket close code and reason. */
+export interface Disconnect {
+  readonly code: number
+  readonly reason: string
+}
+
+export const connectionClosed: Disconnect = { code: 3000, reason: "connection closed" }
+export const shutdown: Disconnect = { code: 3001, reason: "shutdown" }
+export const serverError: Disconnect = { code: 3004, reason: "internal server error" }
+export const slow: Disconnect = { code: 3008, reason: "slow" }
+export const noPong: Disconnect = { code: 3012, reason: "no pong" }
+export const invalidToken: Disconnect = { code: 3500, reason: "invalid token" }
+export const badRequestDisconnect: Disconnect = { code: 3501, reason: "bad request" }
+export const stale: Disconnect = { code: 3502, reason: "stale" }
+export const permissionDeniedDisconnect: Disconnect = { code: 3507, reason: "permission denied" }
+export const notAvailableDisconnect: Disconnect = { code: 3508, reason: "not available" }
+
+/** Closes of RFC 6455, section 7.4.1. */
+export const unsupportedData: Disconnect = { code: 1003, reason: "text frames only" }
+export const publishFailed: Disconnect = { code: 1011, reason: "publish failed" }
+
+const PROTOCOL_ERRORS: Readonly<Record<string, number>> = {
+  WS_ERR_UNSUPPORTED_MESSAGE_LENGTH: 1009,
+  WS_ERR_UNSUPPORTED_DATA_PAYLOAD_LENGTH: 1009,
+  WS_ERR_TOO_MANY_BUFFERED_PARTS: 1008,
+  WS_ERR_INVALID_UTF8: 1007
+}
+
+/** The close code for a frame that a WebSocket library refused with this error. */
+export const protocolError = (error: Error): Disconnect => ({
+  code: PROTOCOL_ERRORS["code" in error && typeof error.code === "string" ? error.code : ""] ?? 1002,
+  reason: ""
+})
+
+/** Longest reason of a close frame, in bytes (RFC 6455, section 5.5: 125 less the code). */
+const MAX_REASON = 123
+
+const isCloseCode = (code: number): boolean =>
+  (Number.isInteger(code) && code >= 3000 && code <= 4999) ||
+  (code >= 1000 && code <= 1011 && code !== 1004 && code !== 1005 && code !== 1006)
+
+/** What a close frame can carry of it: a valid code (else 3004), and a reason cut to fit, between characters. */
+export const forCloseFrame = (disconnect: Disconnect): Disconnect => {
+  const characters = Array.from(disconnect.reason).slice(0, MAX_REASON)
+  while (Buffer.byteLength(characters.join("")) > MAX_REASON) characters.pop()
+  return { code: isCloseCode(disconnect.code) ? disconnect.code : serverError.code, reason: characters.join("") }
+}

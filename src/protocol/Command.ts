@@ -1,0 +1,104 @@
+/**
+ * Commands of the client protocol (centrifugal/protocol, `client.proto`,
+ * version 2) and how they are read from a frame. Unknown fields are ignored,
+ * missing numbers are 0, `data` is kept as the text that came.
+ */
+import * as Either from "effect/Either"
+import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
+import * as Raw from "./Raw.ts"
+
+const text = Schema.optionalWith(Schema.String, { default: () => "", nullable: true })
+const flag = Schema.optionalWith(Schema.Boolean, { default: () => false, nullable: true })
+const number = Schema.optionalWith(Schema.NonNegativeInt, { default: () => 0, nullable: true })
+const headers = Schema.optionalWith(Schema.Record({ key: Schema.String, value: Schema.String }), {
+  default: () => ({}),
+  nullable: true
+})
+
+/** The methods of the protocol and their fields; `data` is not among them: it is raw. */
+const methods = {
+  connect: Schema.Struct({ token: text, name: text, version: text, headers }),
+  subscribe: Schema.Struct({
+    channel: text,
+    token: text,
+    recover: flag,
+    offset: number,
+    epoch: text,
+    positioned: flag,
+    recoverable: flag,
+    join_leave: flag,
+    flag: number
+  }),
+  unsubscribe: Schema.Struct({ channel: text }),
+  publish: Schema.Struct({ channel: text }),
+  rpc: Schema.Struct({ method: text }),
+  presence: Schema.Struct({ channel: text }),
+  presence_stats: Schema.Struct({ channel: text }),
+  history: Schema.Struct({ channel: text }),
+  refresh: Schema.Struct({ token: text }),
+  sub_refresh: Schema.Struct({ channel: text, token: text }),
+  ping: Schema.Struct({}),
+  send: Schema.Struct({})
+} as const
+
+type Methods = typeof methods
+
+/** A command, told apart by `method`. `data` is its raw JSON where it had some. */
+export type Command = {
+  [M in keyof Methods]: {
+    readonly method: M
+    readonly id: number
+    readonly params: Schema.Schema.Type<Methods[M]>
+    readonly data: string | undefined
+  }
+}[keyof Methods]
+
+/** What one line of a frame says: a command, the answer to a ping, or a method that is not known. */
+export type Line =
+  | Command
+  | { readonly method: "pong" }
+  | { readonly method: "unknown"; readonly id: number; readonly name: string }
+
+const MAX_ID = 2 ** 32 - 1
+
+const decoders = Object.fromEntries(
+  Object.entries(methods).map(([method, schema]) => [
+    method,
+    Schema.decodeUnknownEither(schema as Schema.Schema<any, any>)
+  ])
+) as Record<string, (params: unknown) => Either.Either<any, unknown>>
+
+const parseJson = (line: string): Either.Either<unknown, string> =>
+  Either.try({ try: (): unknown => JSON.parse(line), catch: () => "malformed JSON" })
+
+/** Reads one line. Left is what is wrong with it, for the log. */
+export const decodeLine = (line: string): Either.Either<Line, string> =>
+  Either.flatMap(parseJson(line), (parsed): Either.Either<Line, string> => {
+    if (!Predicate.isRecord(parsed)) return Either.left("a command is a JSON object")
+    const id = parsed["id"] ?? 0
+    if (typeof id !== "number" || !Number.isInteger(id) || id < 0 || id > MAX_ID) {
+      return Either.left("the id of a command is a 32-bit unsigned integer")
+    }
+    const names = Object.keys(parsed).filter((key) => key !== "id")
+    const method = names.find((name) => Object.hasOwn(methods, name))
+    if (method === undefined) {
+      const name = names[0]
+      return name === undefined && id === 0
+        ? Either.right({ method: "pong" })
+        : id === 0
+          ? Either.left("a command has an id")
+          : Either.right({ method: "unknown", id, name: name ?? "" })
+    }
+    if (id === 0 && method !== "send") return Either.left("a command has an id")
+    const raw = Raw.member(line, method, "data")
+    if (raw === "too deep") return Either.left(`data is nested deeper than ${Raw.MAX_DEPTH}`)
+    return Either.mapBoth(decoders[method]?.(parsed[method]) ?? Either.left("unknown"), {
+      onLeft: () => `${method}: a field has a wrong type`,
+      onRight: (params) => ({ method, id, params, data: raw?.text }) as Command
+    })
+  })
+
+/** The lines of a frame: JSON objects joined by line feeds. */
+export const lines = (frame: string): ReadonlyArray<string> =>
+  frame.includes("\n") ? frame.split("\n").filter((line) => line.trim() !== "") : [frame]

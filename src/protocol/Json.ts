@@ -1,0 +1,77 @@
+/**
+ * How the server writes the client protocol: replies and pushes as JSON text,
+ * without zero values, with `data` in place. A frame may be split at line
+ * feeds by its reader, so none is ever left in raw data.
+ */
+import type { ErrorCode } from "./Codes.ts"
+import type { ClientInfo, Publication } from "./Publication.ts"
+
+/** The answer to a ping of the client, and the ping of the server: an empty object. */
+export const EMPTY = "{}"
+
+// In JSON text a raw CR or LF is only legal as white space between tokens.
+const oneLine = (json: string): string => (/[\r\n]/.test(json) ? json.replace(/[\r\n]/g, " ") : json)
+
+/** The `data` of a publication as JSON on one line. */
+export const data = (publication: Publication): string =>
+  publication.json ? oneLine(publication.data) : JSON.stringify(publication.data)
+
+/** An object of members that are JSON text already; those that are `undefined` are left out. */
+export const object = (members: Readonly<Record<string, string | undefined>>): string => {
+  let text = ""
+  for (const key in members) {
+    const value = members[key]
+    if (value !== undefined) text += `${text === "" ? "" : ","}"${key}":${value}`
+  }
+  return `{${text}}`
+}
+
+const nonEmpty = (text: string | undefined): string | undefined =>
+  text === undefined || text === "" ? undefined : JSON.stringify(text)
+
+const raw = (json: string | undefined): string | undefined => (json === undefined ? undefined : oneLine(json))
+
+const clientInfo = (info: ClientInfo): string =>
+  object({
+    user: nonEmpty(info.user),
+    client: nonEmpty(info.client),
+    conn_info: raw(info.connInfo),
+    chan_info: raw(info.chanInfo)
+  })
+
+/** A publication as it stands in a push, a replay or a history reply. */
+export const publication = (one: Publication): string =>
+  object({
+    data: data(one),
+    info: one.info && clientInfo(one.info),
+    offset: one.offset === undefined ? undefined : String(one.offset),
+    tags: one.tags && JSON.stringify(one.tags)
+  })
+
+/** A push of a publication. */
+export const push = (channel: string, one: Publication): string =>
+  `{"push":{"channel":${JSON.stringify(channel)},"pub":${publication(one)}}}`
+
+/** A reply; `result` is JSON text. */
+export const reply = (id: number, method: string, result: string): string => `{"id":${id},"${method}":${result}}`
+
+/** A reply that refuses. */
+export const error = (id: number, refusal: ErrorCode): string =>
+  `{"id":${id},"error":${JSON.stringify({ code: refusal.code, message: refusal.message, temporary: refusal.temporary })}}`
+
+/** The result of `connect`; numbers are seconds, `data` is raw JSON. */
+export const connectResult = (result: {
+  readonly client: string
+  readonly version: string
+  readonly ping: number
+  readonly node: string
+  readonly data: string | undefined
+}): string =>
+  object({
+    client: JSON.stringify(result.client),
+    version: JSON.stringify(result.version),
+    data: raw(result.data),
+    ping: String(result.ping),
+    pong: "true",
+    node: JSON.stringify(result.node)
+  })

@@ -1,0 +1,44 @@
+/**
+ * A publication: one message in a channel.
+ *
+ * `data` travels as the text that the publisher sent, from its socket through
+ * the broker to every subscriber; it is never parsed and written again, so
+ * numbers, key order and white space survive, and nothing in it can cost more
+ * than its length.
+ */
+import * as Either from "effect/Either"
+
+/** Who published, or who is in a channel. `connInfo` and `chanInfo` are raw JSON. */
+export interface ClientInfo {
+  /** The connection's id. */
+  readonly client: string
+  /** Empty for an anonymous client. */
+  readonly user: string
+  readonly connInfo?: string
+  readonly chanInfo?: string
+}
+
+/** One message in a channel. */
+export interface Publication {
+  /** The payload as its publisher sent it. */
+  readonly data: string
+  /** Whether `data` is JSON text. If not, protocol clients get it as a JSON string. */
+  readonly json: boolean
+  /** The client that published it; none when the server API or the application did. */
+  readonly info?: ClientInfo
+  /** Position in the channel's stream, in channels with history. */
+  readonly offset?: number
+  /** The stream that `offset` counts in. */
+  readonly epoch?: string
+  readonly tags?: Readonly<Record<string, string>>
+}
+
+const isJson = (text: string): boolean => Either.isRight(Either.try((): unknown => JSON.parse(text)))
+
+/** A publication of a text that may or may not be JSON. */
+export const fromText = (data: string, info?: ClientInfo): Publication =>
+  info === undefined ? { data, json: isJson(data) } : { data, json: isJson(data), info }
+
+/** A publication of a text that is known to be JSON. */
+export const fromJson = (data: string, info?: ClientInfo): Publication =>
+  info === undefined ? { data, json: true } : { data, json: true, info }

@@ -1,0 +1,317 @@
+/**
+ * From an HTTP upgrade request to a running connection. Everything that can be
+ * refused is refused before the handshake, with a status, a line of text and a
+ * line in the log that says what would permit it; a plain socket is subscribed
+ * before its handshake is completed, so that an open socket misses nothing.
+ */
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as FiberSet from "effect/FiberSet"
+import type * as Scope from "effect/Scope"
+import { Buffer } from "node:buffer"
+import { randomUUID } from "node:crypto"
+import { STATUS_CODES, type IncomingMessage } from "node:http"
+import type { Duplex } from "node:stream"
+import type { WebSocket } from "ws"
+import type * as Connection from "../Connection.ts"
+import * as Connections from "../Connections.ts"
+import * as Hooks from "../Hooks.ts"
+import * as Hub from "../Hub.ts"
+import * as Metrics from "../Metrics.ts"
+import * as Codes from "../protocol/Codes.ts"
+import type { ClientInfo } from "../protocol/Publication.ts"
+import * as Publisher from "../Publisher.ts"
+import * as ServerConfig from "../ServerConfig.ts"
+import type { Session } from "../Session.ts"
+import * as Plain from "../Session/Plain.ts"
+import * as Protocol from "../Session/Protocol.ts"
+import * as Origin from "./Origin.ts"
+import * as Proxy from "./Proxy.ts"
+import * as Transport from "./WebSocket.ts"
+
+const PROTOCOL_PATH = "/connection/websocket"
+const PLAIN_PATH = "/channels/"
+
+/** What an upgrade asks for. */
+type Target =
+  | { readonly _tag: "Protocol" }
+  | { readonly _tag: "Plain"; readonly channel: string; readonly parameters: URLSearchParams }
+  | { readonly _tag: "Malformed"; readonly detail: string }
+
+/** The target of a request path; `undefined` where the path is not ours. */
+const target = (url: string): Target | undefined => {
+  const [path = "", query = ""] = url.split("?", 2)
+  if (path === PROTOCOL_PATH) return { _tag: "Protocol" }
+  if (!path.startsWith(PLAIN_PATH)) return undefined
+  const segment = path.slice(PLAIN_PATH.length)
+  if (segment === "" || segment.includes("/"))
+    return { _tag: "Malformed", detail: "expected /channels/{channel}, percent-encoded" }
+  return Either.match(
+    Either.try(() => decodeURIComponent(segment)),
+    {
+      onLeft: () => ({ _tag: "Malformed", detail: "the channel is not percent-encoded UTF-8" }),
+      onRight: (channel) => ({ _tag: "Plain", channel, parameters: new URLSearchParams(query) })
+    }
+  )
+}
+
+const NOT_OURS: Target = { _tag: "Malformed", detail: "not a path of this server" }
+
+/** Whether upgrades to this path are Fanfare's. */
+export const owns = (url: string): boolean => target(url) !== undefined
+
+interface Refusal {
+  readonly status: number
+  readonly reason: Metrics.RefusalReason
+  /** For the client. */
+  readonly message: string
+  /** For the log, beside the message. */
+  readonly detail?: string
+  readonly retryAfter?: number
+}
+
+/** A client that may come in. `channel`: what a plain socket is to be subscribed to. */
+interface Decision {
+  readonly session: Session
+  readonly channel: string | undefined
+}
+
+/** Answers an upgrade with a status, and closes the socket once that is written. */
+export const answer = (socket: Duplex, status: number, message: string, retryAfter?: number): void => {
+  const body = `${message}\n`
+  socket.once("finish", () => socket.destroy())
+  socket.end(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\n${retryAfter === undefined ? "" : `Retry-After: ${retryAfter}\r\n`}\r\n${body}`
+  )
+}
+
+const STATUS_OF_CODE: Readonly<Record<number, number>> = {
+  [Codes.unknownChannel.code]: 404,
+  [Codes.unauthorized.code]: 401,
+  [Codes.invalidToken.code]: 401
+}
+
+const RETRY_AFTER_SECONDS = 1
+
+const refusalOf = (rejected: Hooks.Rejected): Refusal => {
+  const status = STATUS_OF_CODE[rejected.code] ?? 403
+  return {
+    status,
+    reason: status === 401 ? "token" : status === 404 ? "channel" : "permission",
+    message: rejected.message,
+    ...(rejected.detail === undefined ? {} : { detail: rejected.detail })
+  }
+}
+
+const brokerRefusal = (detail: string): Refusal => ({
+  status: 503,
+  reason: "broker",
+  message: "the broker is not live",
+  detail,
+  retryAfter: RETRY_AFTER_SECONDS
+})
+
+const bearer = (request: IncomingMessage): string =>
+  /^bearer (.+)$/i.exec(request.headers.authorization ?? "")?.[1] ?? ""
+
+/**
+ * The upgrade listener. Connections run in the scope: when it closes, those
+ * that a drain has left are terminated.
+ */
+export const make: Effect.Effect<
+  (request: IncomingMessage, socket: Duplex, head: Buffer) => void,
+  ServerConfig.ConfigError,
+  | Scope.Scope
+  | Connections.Connections
+  | Hooks.Hooks
+  | Hub.Hub
+  | Metrics.Metrics
+  | Publisher.Publisher
+  | ServerConfig.ServerConfig
+> = Effect.gen(function* () {
+  const config = yield* ServerConfig.ServerConfig
+  const metrics = yield* Metrics.Metrics
+  const hooks = yield* Hooks.Hooks
+  const hub = yield* Hub.Hub
+  const publisher = yield* Publisher.Publisher
+  const connections = yield* Connections.Connections
+  const services = { config, hooks, hub, publisher }
+  const node = randomUUID()
+  const server = Transport.makeServer()
+  const boundToLoopback = Origin.isLoopback(config.host)
+  const { trusted, invalid } = Proxy.parse(config.http_server.trusted_proxies)
+  if (invalid.length > 0) {
+    return yield* new ServerConfig.ConfigError({
+      message: `http_server.trusted_proxies: ${JSON.stringify(invalid[0])} is not valid: expected an address or a CIDR range such as 10.0.0.0/8`
+    })
+  }
+  const runFork = yield* FiberSet.makeRuntime<never>()
+  // Handshakes under way: they count for the connection limit, or a burst would pass it.
+  let handshakes = 0
+
+  const closed: Refusal = { status: 503, reason: "draining", message: "shutting down", retryAfter: RETRY_AFTER_SECONDS }
+
+  const checkRequest = (request: IncomingMessage, host: string | undefined): Refusal | undefined => {
+    const foreign = Origin.check(
+      { origin: request.headers.origin, host },
+      config.client.allowed_origins,
+      boundToLoopback
+    )
+    if (foreign !== undefined)
+      return { status: 403, reason: foreign.reason, message: "forbidden", detail: foreign.detail }
+    if (connections.phase() === "Closed") return closed
+    if (connections.count() + handshakes >= config.client.connection_limit) {
+      return {
+        status: 503,
+        reason: "connection_limit",
+        message: "too many connections",
+        detail: `client.connection_limit is ${config.client.connection_limit}`,
+        retryAfter: RETRY_AFTER_SECONDS
+      }
+    }
+    return undefined
+  }
+
+  /** Who may have a plain socket of which channel. */
+  const decidePlain = (
+    id: string,
+    request: IncomingMessage,
+    address: string,
+    asked: Extract<Target, { _tag: "Plain" }>
+  ): Effect.Effect<ClientInfo, Refusal> =>
+    Effect.gen(function* () {
+      const channel = yield* Either.mapLeft(ServerConfig.parseChannel(config, asked.channel), (message): Refusal => ({
+        status: 400,
+        reason: "channel",
+        message
+      }))
+      const inactive = ["history", "echo"].find((parameter) => asked.parameters.has(parameter))
+      if (inactive !== undefined) {
+        return yield* Effect.fail<Refusal>({
+          status: 400,
+          reason: "path",
+          message: `?${inactive}: not active in this version`
+        })
+      }
+      const accepted = yield* Effect.mapError(
+        hooks.onConnect({
+          client: id,
+          kind: "plain",
+          token: bearer(request),
+          data: undefined,
+          headers: request.headers,
+          address
+        }),
+        refusalOf
+      )
+      const client: ClientInfo =
+        accepted.info === undefined
+          ? { client: id, user: accepted.user }
+          : { client: id, user: accepted.user, connInfo: accepted.info }
+      yield* Effect.mapError(hooks.onSubscribe({ client, channel, token: "", data: undefined }), refusalOf)
+      return client
+    })
+
+  /** Asks everything that can be refused; acquires nothing. */
+  const decide = (
+    connection: Connection.Connection,
+    request: IncomingMessage,
+    asked: Target
+  ): Effect.Effect<Decision, Refusal> =>
+    Effect.suspend((): Effect.Effect<Decision, Refusal> => {
+      const { address, host } = Proxy.client(request, trusted)
+      const refused = checkRequest(request, host)
+      if (refused !== undefined) return Effect.fail(refused)
+      if (asked._tag === "Malformed") {
+        return Effect.fail<Refusal>({ status: 400, reason: "path", message: asked.detail })
+      }
+      if (asked._tag === "Protocol") {
+        const session = Protocol.make(services, connection, { headers: request.headers, address }, node)
+        return Effect.succeed({ session, channel: undefined })
+      }
+      return Effect.map(decidePlain(connection.id, request, address, asked), (client) => ({
+        session: Plain.make(services, connection, client, asked.channel),
+        channel: asked.channel
+      }))
+    })
+
+  /** Completes the handshake; the library answers a malformed one itself. */
+  const handshake = (
+    connection: Connection.Connection,
+    request: IncomingMessage,
+    socket: Duplex,
+    head: Buffer
+  ): Either.Either<Connection.Socket, Refusal | "answered"> => {
+    if (connections.phase() === "Closed") return Either.left(closed)
+    let bound: Connection.Socket | undefined
+    server.handleUpgrade(request, socket, head, (ws: WebSocket) => {
+      bound = Transport.bind(ws, socket, connection)
+    })
+    return bound === undefined ? Either.left("answered") : Either.right(bound)
+  }
+
+  const upgrade = (
+    request: IncomingMessage,
+    socket: Duplex,
+    head: Buffer,
+    asked: Target
+  ): Effect.Effect<void, Refusal> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function* () {
+        const connection = yield* connections.make(randomUUID(), asked._tag === "Protocol" ? "protocol" : "plain")
+        const { session, channel } = yield* decide(connection, request, asked).pipe(
+          Effect.timeoutFail({
+            duration: config.client.stale_close_delay,
+            onTimeout: (): Refusal => ({ status: 503, reason: "handshake", message: "no decision in time" })
+          }),
+          restore
+        )
+        // From here on nothing is interrupted: the subscription has an owner at
+        // every moment. The broker's deadline bounds the wait.
+        if (channel !== undefined) {
+          yield* Effect.mapError(
+            hub.subscribe(channel, connection, () => undefined),
+            (error) => brokerRefusal(error.message)
+          )
+        }
+        const shaken = handshake(connection, request, socket, head)
+        if (Either.isRight(shaken)) {
+          runFork(connections.serve(connection, shaken.right, session))
+          return
+        }
+        yield* session.close(Codes.connectionClosed)
+        if (shaken.left !== "answered") return yield* Effect.fail(shaken.left)
+        Metrics.countRefusal(metrics, "handshake")
+      })
+    )
+
+  return (request, socket, head) => {
+    const ignore = (): void => undefined
+    socket.on("error", ignore)
+    handshakes++
+    const refuse = (refusal: Refusal): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        Metrics.countRefusal(metrics, refusal.reason)
+        answer(socket, refusal.status, refusal.message, refusal.retryAfter)
+        const detail = refusal.detail === undefined ? refusal.message : `${refusal.message}: ${refusal.detail}`
+        return Effect.logInfo(`refused upgrade ${request.url} with ${refusal.status}: ${detail}`)
+      })
+    runFork(
+      upgrade(request, socket, head, target(request.url ?? "") ?? NOT_OURS).pipe(
+        Effect.catchAll(refuse),
+        Effect.catchAllDefect((defect) =>
+          Effect.zipRight(
+            Effect.logError(`upgrade ${request.url} failed`, defect),
+            Effect.sync(() => answer(socket, 500, "internal server error"))
+          )
+        ),
+        Effect.ensuring(
+          Effect.sync(() => {
+            handshakes--
+          })
+        )
+      )
+    )
+  }
+})
