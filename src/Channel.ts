@@ -9,8 +9,8 @@ import * as Either from "effect/Either"
 /** Why a text is not a channel name, in words for the person who sent it. */
 export type Malformed = string
 
-// C0 and C1 controls and lone surrogates: the last cannot be written as UTF-8.
-const FORBIDDEN = /[\u0000-\u001f\u007f-\u009f]|\p{Surrogate}/u
+// Controls, and lone surrogates, which cannot be written as UTF-8.
+const FORBIDDEN = /[\p{Cc}\p{Surrogate}]/u
 
 /** Checks a channel name; `maxLength` is in UTF-16 code units (`channel.max_length`). */
 export const parse = (name: string, maxLength: number): Either.Either<string, Malformed> => {

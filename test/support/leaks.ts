@@ -1,0 +1,47 @@
+/**
+ * The leak invariant: when what a test started has ended, root fibers, sockets,
+ * servers, timers and child processes are what they were before.
+ */
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
+import { eventually } from "./wait.ts"
+
+// Both are opened when first used, which may be in the middle of a test.
+void [process.stdout, process.stderr]
+
+interface Census {
+  readonly fibers: number
+  readonly resources: Readonly<Record<string, number>>
+}
+
+const census: Effect.Effect<Census> = Effect.map(Fiber.roots, (fibers) => {
+  const resources: Record<string, number> = {}
+  for (const resource of process.getActiveResourcesInfo()) {
+    // An immediate is due in this very turn; it holds nothing.
+    if (resource !== "Immediate") resources[resource] = (resources[resource] ?? 0) + 1
+  }
+  return { fibers: fibers.length, resources }
+})
+
+/** What is there now beyond what was there before. */
+const excess = (before: Census, now: Census): ReadonlyArray<string> => [
+  ...(now.fibers > before.fibers ? [`${now.fibers - before.fibers} root fibers`] : []),
+  ...Object.entries(now.resources)
+    .map(([resource, count]) => [resource, count - (before.resources[resource] ?? 0)] as const)
+    .filter(([, more]) => more > 0)
+    .map(([resource, more]) => `${more} ${resource}`)
+]
+
+/** Runs a test in a scope of its own and fails if anything that it started outlives the scope. */
+export const leaveNothing = <E>(test: Effect.Effect<void, E, Scope.Scope>): Effect.Effect<void, unknown> =>
+  Effect.gen(function* () {
+    // Counted in the same way before and after: the wait has a fiber of its own.
+    const before = yield* eventually(census, () => true, "a census")
+    yield* Effect.scoped(test)
+    yield* eventually(
+      Effect.map(census, (now) => excess(before, now)),
+      (left) => left.length === 0,
+      "nothing is left after the test"
+    )
+  })

@@ -1,0 +1,118 @@
+/** The program as users run it: `node dist/main.js`, in a process of its own. */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { type ChildProcess, spawn } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { type NeverHappened, Watched } from "./wait.ts"
+
+const MAIN = fileURLToPath(new URL("../../dist/main.js", import.meta.url))
+const PROBE = fileURLToPath(new URL("./memory-probe.cjs", import.meta.url))
+
+export interface Exit {
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+}
+
+export interface Program {
+  readonly pid: number
+  readonly port: number
+  readonly http: string
+  readonly ws: string
+  /** Everything printed so far. */
+  readonly output: () => string
+  readonly signal: (name: NodeJS.Signals) => void
+  /** Waits for the process to end. */
+  readonly exit: Effect.Effect<Exit, NeverHappened>
+  /** Waits until the output contains a text. */
+  readonly says: (text: string) => Effect.Effect<void, NeverHappened>
+  /** Bytes of heap and external memory after a forced collection. */
+  readonly memory: Effect.Effect<number>
+}
+
+export interface Command {
+  readonly command: string
+  readonly args: ReadonlyArray<string>
+}
+
+export interface Options {
+  readonly env?: Readonly<Record<string, string>>
+  readonly args?: ReadonlyArray<string>
+  readonly cwd?: string
+  /** Instead of `node dist/main.js`. */
+  readonly run?: Command
+  /** Loads the memory probe. */
+  readonly probe?: boolean
+}
+
+/** Starts a process without waiting for it to listen; it is killed when the scope closes. */
+export const spawnProgram = (options: Options = {}) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const run = options.run ?? {
+        command: process.execPath,
+        args: options.probe ? ["--expose-gc", "--require", PROBE, MAIN] : [MAIN]
+      }
+      const child: ChildProcess = spawn(run.command, [...run.args, ...(options.args ?? [])], {
+        cwd: options.cwd,
+        env: { PATH: process.env["PATH"], HOME: process.env["HOME"], ...options.env },
+        stdio: ["ignore", "pipe", "pipe", options.probe ? "ipc" : "ignore"]
+      })
+      const watched = new Watched()
+      let output = ""
+      let ended: Exit | undefined
+      for (const stream of [child.stdout, child.stderr]) {
+        stream?.setEncoding("utf8").on("data", (text: string) => {
+          output += text
+          watched.changed()
+        })
+      }
+      child.once("close", (code, signal) => {
+        ended = { code, signal }
+        watched.changed()
+      })
+      const seen = (): string => `output so far:\n${output}`
+      return {
+        child,
+        output: () => output,
+        ended: () => ended,
+        exit: Effect.map(
+          watched.until(() => ended !== undefined, seen),
+          () => ended as unknown as Exit
+        ),
+        says: (text: string) =>
+          watched.until(
+            () => output.includes(text),
+            () => `"${text}" was not said; ${seen()}`
+          )
+      }
+    }),
+    ({ child, ended, exit }) =>
+      Effect.suspend(() => {
+        if (ended() !== undefined) return Effect.void
+        child.kill("SIGKILL")
+        return Effect.orDie(exit)
+      })
+  )
+
+/** Starts the program on a free port and waits until it listens. */
+export const start = (options: Options = {}): Effect.Effect<Program, NeverHappened, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { child, output, exit, says } = yield* spawnProgram({ ...options, env: { PORT: "0", ...options.env } })
+    yield* says("listening on")
+    if (options.env?.["REDIS_URL"] !== undefined) yield* says("broker live")
+    const port = Number(/listening on http:\/\/[^\s]+:(\d+)/.exec(output())?.[1])
+    return {
+      pid: child.pid ?? 0,
+      port,
+      http: `http://127.0.0.1:${port}`,
+      ws: `ws://127.0.0.1:${port}`,
+      output,
+      signal: (name) => void child.kill(name),
+      exit,
+      says,
+      memory: Effect.async((resume) => {
+        child.once("message", (bytes: number) => resume(Effect.succeed(bytes)))
+        child.send("memory")
+      })
+    }
+  })

@@ -1,0 +1,85 @@
+/** A real Redis of a test's own, on a private port. */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { Redis as Client } from "ioredis"
+import { type ChildProcess, spawn } from "node:child_process"
+import { mkdtempSync, rmSync } from "node:fs"
+import { createServer } from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+
+export interface Redis {
+  readonly port: number
+  readonly url: string
+  /** SIGKILL; returns when the process is gone. */
+  readonly kill: Effect.Effect<void>
+  /** Starts it again on the same port, empty; returns when it answers. */
+  readonly start: Effect.Effect<void>
+  /** Runs commands through a client of the test's own. */
+  readonly use: <A>(run: (client: Client) => Promise<A>) => Effect.Effect<A>
+}
+
+/** A TCP port that is free now. */
+export const freePort: Effect.Effect<number> = Effect.async((resume) => {
+  const server = createServer()
+  server.listen(0, "127.0.0.1", () => {
+    const address = server.address()
+    const port = typeof address === "object" && address !== null ? address.port : 0
+    server.close(() => resume(Effect.succeed(port)))
+  })
+})
+
+const gone = (child: ChildProcess): Effect.Effect<void> =>
+  Effect.async((resume) => {
+    if (child.exitCode !== null || child.signalCode !== null) resume(Effect.void)
+    else child.once("exit", () => resume(Effect.void))
+  })
+
+/** Starts a Redis; it is killed when the scope closes. */
+export const start = (extra: ReadonlyArray<string> = []): Effect.Effect<Redis, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const port = yield* freePort
+    const folder = mkdtempSync(join(tmpdir(), "fanfare-redis-"))
+    let child: ChildProcess | undefined
+
+    const kill = Effect.suspend(() => {
+      const current = child
+      if (current === undefined) return Effect.void
+      child = undefined
+      current.kill("SIGKILL")
+      return gone(current)
+    })
+
+    const launch = Effect.async<void>((resume) => {
+      const started = spawn(
+        process.env["REDIS_SERVER_BIN"] ?? "redis-server",
+        ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder, ...extra],
+        { stdio: ["ignore", "pipe", "inherit"] }
+      )
+      child = started
+      started.stdout.setEncoding("utf8").on("data", (text: string) => {
+        if (text.includes("Ready to accept connections")) resume(Effect.void)
+      })
+      started.once("exit", (code) => resume(Effect.dieMessage(`redis-server ended with ${code}`)))
+    })
+
+    yield* Effect.acquireRelease(launch, () =>
+      Effect.zipRight(
+        kill,
+        Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
+      )
+    )
+
+    return {
+      port,
+      url: `redis://127.0.0.1:${port}`,
+      kill,
+      start: launch,
+      use: (run) =>
+        Effect.acquireUseRelease(
+          Effect.sync(() => new Client(port, "127.0.0.1", { retryStrategy: () => null })),
+          (client) => Effect.promise(() => run(client)),
+          (client) => Effect.promise(() => client.quit())
+        )
+    }
+  })

@@ -1,0 +1,62 @@
+/** Fanfare in the test's process, built from the same layers as the program. */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
+import type * as Scope from "effect/Scope"
+import * as Broker from "../../src/Broker.ts"
+import * as Connections from "../../src/Connections.ts"
+import * as Hooks from "../../src/Hooks.ts"
+import * as Metrics from "../../src/Metrics.ts"
+import * as Publisher from "../../src/Publisher.ts"
+import * as Server from "../../src/Server.ts"
+import * as ServerConfig from "../../src/ServerConfig.ts"
+import { eventually } from "./wait.ts"
+
+export interface Running {
+  readonly port: number
+  /** `http://127.0.0.1:…` */
+  readonly http: string
+  /** `ws://127.0.0.1:…` */
+  readonly ws: string
+  readonly publisher: Context.Tag.Service<Publisher.Publisher>
+  readonly broker: Context.Tag.Service<Broker.Broker>
+  readonly connections: Context.Tag.Service<Connections.Connections>
+  readonly metrics: Context.Tag.Service<Metrics.Metrics>
+  /** What was logged so far, a line each. */
+  readonly logs: ReadonlyArray<string>
+}
+
+export interface Options {
+  readonly config?: ServerConfig.Input
+  readonly hooks?: Partial<Context.Tag.Service<Hooks.Hooks>>
+}
+
+/** Starts a server on a free port and waits until its broker is live; it is drained when the scope closes. */
+export const start = (options: Options = {}): Effect.Effect<Running, unknown, Scope.Scope> =>
+  Effect.gen(function* () {
+    const logs: Array<string> = []
+    const logger = Logger.make(({ logLevel, message }) => {
+      logs.push(`${logLevel.label} ${Array.isArray(message) ? message.join(" ") : String(message)}`)
+    })
+    const layer = Server.layerStandalone.pipe(
+      Layer.provide(Hooks.layer(options.hooks ?? {})),
+      Layer.provide(ServerConfig.layer({ port: 0, ...options.config })),
+      Layer.provide(Layer.merge(Logger.replace(Logger.defaultLogger, logger), Logger.minimumLogLevel(LogLevel.Debug)))
+    )
+    const context = yield* Layer.build(layer)
+    const { port } = Context.get(context, Server.Address)
+    const broker = Context.get(context, Broker.Broker)
+    yield* eventually(Broker.isLive(broker), (isLive) => isLive, "the broker is live")
+    return {
+      port,
+      http: `http://127.0.0.1:${port}`,
+      ws: `ws://127.0.0.1:${port}`,
+      publisher: Context.get(context, Publisher.Publisher),
+      broker,
+      connections: Context.get(context, Connections.Connections),
+      metrics: Context.get(context, Metrics.Metrics),
+      logs
+    }
+  })
