@@ -1,6 +1,10 @@
 /** The whole server: composes the layers, and picks the broker. */
+import * as Etag from "@effect/platform/Etag"
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
+import * as NodeHttpPlatform from "@effect/platform-node/NodeHttpPlatform"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as NodePath from "@effect/platform-node/NodePath"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
@@ -66,9 +70,12 @@ const api = Layer.mergeAll(
   HttpApiBuilder.Middleware.layer
 ).pipe(Layer.provide(Layer.mergeAll(Health.layer, ServerApi.layer, Page.layer)))
 
+// NodeHttpServer.layerContext would open the terminal too, and with it stdin.
+const platform = Layer.mergeAll(NodeHttpPlatform.layer, Etag.layerWeak, NodeFileSystem.layer, NodePath.layer)
+
 const layerAttached = (claim: Claim) =>
   Layer.scopedDiscard(attach(claim)).pipe(
-    Layer.provide(Layer.mergeAll(api, NodeHttpServer.layerContext)),
+    Layer.provide(Layer.mergeAll(api, platform)),
     Layer.provideMerge(Layer.mergeAll(Connections.layer, Publisher.layer)),
     Layer.provide(Hub.layer)
   )

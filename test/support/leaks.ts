@@ -7,9 +7,6 @@ import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import { eventually } from "./wait.ts"
 
-// Both are opened when first used, which may be in the middle of a test.
-void [process.stdout, process.stderr]
-
 interface Census {
   readonly fibers: number
   readonly resources: Readonly<Record<string, number>>
