@@ -110,20 +110,19 @@ const SIGNALS = ["SIGTERM", "SIGINT"] as const
 // once nothing is left; a second one ends it at once.
 const main = Effect.runFork(program)
 
+let draining = false
+
+// One listener for both: Deno would call one that is added here for this very signal too.
 const onSignal = (): void => {
-  for (const one of SIGNALS) {
-    process.off(one, onSignal)
-    process.on(one, exitNow)
-  }
+  if (draining) process.exit(1)
+  draining = true
   Effect.runFork(Fiber.interruptFork(main))
 }
-
-const exitNow = (): void => process.exit(1)
 
 for (const signal of SIGNALS) process.on(signal, onSignal)
 
 main.addObserver((exit) => {
-  for (const signal of SIGNALS) process.off(signal, onSignal).off(signal, exitNow)
+  for (const signal of SIGNALS) process.off(signal, onSignal)
   if (Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause)) return
   process.exitCode = 1
   const problem = Cause.squash(exit.cause)

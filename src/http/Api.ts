@@ -18,23 +18,27 @@ export class NotReady extends Schema.Class<NotReady>("NotReady")(
 ) {}
 
 const Refusal = Schema.Struct({ code: Schema.Int, message: Schema.String })
-const RefusalBody = { error: Refusal }
+
+// The encoder tells errors apart by their fields, so each has its own code.
+const refusal = <Code extends number>(code: Code) => ({
+  error: Schema.Struct({ code: Schema.Literal(code), message: Schema.String })
+})
 
 /** The server API is off. */
-export class NoApi extends Schema.Class<NoApi>("NoApi")(RefusalBody, HttpApiSchema.annotations({ status: 404 })) {}
+export class NoApi extends Schema.Class<NoApi>("NoApi")(refusal(108), HttpApiSchema.annotations({ status: 404 })) {}
 /** The key is missing or wrong. */
 export class Unauthorized extends Schema.Class<Unauthorized>("Unauthorized")(
-  RefusalBody,
+  refusal(101),
   HttpApiSchema.annotations({ status: 401 })
 ) {}
 /** The body is not what the method takes. */
 export class BadRequest extends Schema.Class<BadRequest>("BadRequest")(
-  RefusalBody,
+  refusal(107),
   HttpApiSchema.annotations({ status: 400 })
 ) {}
 /** The body or a publication is too large. */
 export class TooLarge extends Schema.Class<TooLarge>("TooLarge")(
-  RefusalBody,
+  refusal(106),
   HttpApiSchema.annotations({ status: 413 })
 ) {}
 

@@ -21,7 +21,10 @@ const MAX_BODY = 1024 * 1024
 /** Channels of one broadcast that are published to at a time. */
 const BROADCAST_CONCURRENCY = 32
 
-const refusal = (error: Codes.ErrorCode, message = error.message) => ({ error: { code: error.code, message } })
+const refusal = <const E extends Codes.ErrorCode>(
+  error: E,
+  message: string = error.message
+): { readonly error: { readonly code: E["code"]; readonly message: string } } => ({ error: { code: error.code, message } })
 
 const digest = (text: string): Uint8Array => createHash("sha256").update(text).digest()
 

@@ -15,15 +15,15 @@ export interface ErrorCode {
   readonly temporary?: true
 }
 
-export const internal: ErrorCode = { code: 100, message: "internal server error", temporary: true }
-export const unauthorized: ErrorCode = { code: 101, message: "unauthorized" }
-export const unknownChannel: ErrorCode = { code: 102, message: "unknown channel" }
-export const permissionDenied: ErrorCode = { code: 103, message: "permission denied" }
-export const methodNotFound: ErrorCode = { code: 104, message: "method not found" }
-export const alreadySubscribed: ErrorCode = { code: 105, message: "already subscribed" }
-export const limitExceeded: ErrorCode = { code: 106, message: "limit exceeded" }
-export const badRequest: ErrorCode = { code: 107, message: "bad request" }
-export const notAvailable: ErrorCode = { code: 108, message: "not available" }
+export const internal = { code: 100, message: "internal server error", temporary: true } as const satisfies ErrorCode
+export const unauthorized = { code: 101, message: "unauthorized" } as const satisfies ErrorCode
+export const unknownChannel = { code: 102, message: "unknown channel" } as const satisfies ErrorCode
+export const permissionDenied = { code: 103, message: "permission denied" } as const satisfies ErrorCode
+export const methodNotFound = { code: 104, message: "method not found" } as const satisfies ErrorCode
+export const alreadySubscribed = { code: 105, message: "already subscribed" } as const satisfies ErrorCode
+export const limitExceeded = { code: 106, message: "limit exceeded" } as const satisfies ErrorCode
+export const badRequest = { code: 107, message: "bad request" } as const satisfies ErrorCode
+export const notAvailable = { code: 108, message: "not available" } as const satisfies ErrorCode
 
 /** Why a connection ends: WebSocket close code and reason. */
 export interface Disconnect {

@@ -147,7 +147,8 @@ export const make: Effect.Effect<
     })
   }
   const runFork = yield* FiberSet.makeRuntime<never>()
-  // Handshakes under way: they count for the connection limit, or a burst would pass it.
+  // Handshakes under way, the one that is looked at included: they count for
+  // the connection limit, or a burst would pass it.
   let handshakes = 0
 
   const closed: Refusal = { status: 503, reason: "draining", message: "shutting down", retryAfter: RETRY_AFTER_SECONDS }
@@ -161,7 +162,7 @@ export const make: Effect.Effect<
     if (foreign !== undefined)
       return { status: 403, reason: foreign.reason, message: "forbidden", detail: foreign.detail }
     if (connections.phase() === "Closed") return closed
-    if (connections.count() + handshakes >= config.client.connection_limit) {
+    if (connections.count() + handshakes > config.client.connection_limit) {
       return {
         status: 503,
         reason: "connection_limit",

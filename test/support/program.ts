@@ -2,6 +2,9 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type ChildProcess, spawn } from "node:child_process"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { type NeverHappened, Watched } from "./wait.ts"
 
@@ -116,3 +119,17 @@ export const start = (options: Options = {}): Effect.Effect<Program, NeverHappen
       })
     }
   })
+
+/** A file in a folder of its own, removed when the scope closes. */
+export const temporaryFile = (name: string, content: string): Effect.Effect<string, never, Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.sync(() => mkdtempSync(join(tmpdir(), "fanfare-"))),
+      (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
+    ),
+    (folder) => {
+      const path = join(folder, name)
+      writeFileSync(path, content)
+      return path
+    }
+  )

@@ -29,6 +29,8 @@ export interface Socket {
 
 export interface Options {
   readonly headers?: Record<string, string>
+  /** Whether pings are answered; they are. */
+  readonly autoPong?: boolean
   /** For sockets that get very much: called for each frame, which is then not kept. */
   readonly onText?: (text: string) => void
 }
@@ -50,7 +52,11 @@ export const open = (url: string, options: Options = {}): Effect.Effect<Socket, 
     let refused: Refused | undefined
     let closed: Closed | undefined
     const ws = yield* Effect.acquireRelease(
-      Effect.sync(() => new WebSocket(url, { headers: options.headers ?? {}, perMessageDeflate: false })),
+      Effect.sync(() => new WebSocket(url, {
+ headers: options.headers ?? {},
+ autoPong: options.autoPong ?? true,
+ perMessageDeflate: false
+ })),
       (socket) =>
         Effect.sync(() => {
           socket.resume()

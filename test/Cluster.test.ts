@@ -1,0 +1,84 @@
+import { describe, expect } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { createHash } from "node:crypto"
+import { live } from "./support/it.ts"
+import * as Program from "./support/program.ts"
+import * as Redis from "./support/redis.ts"
+import * as Server from "./support/server.ts"
+import * as Socket from "./support/socket.ts"
+import * as Subscribers from "./support/subscribers.ts"
+
+const PADDING = ` ${"x".repeat(115)}`
+
+describe("two instances and a Redis", () => {
+  live(
+    "10,000 messages from 4 publishers on both instances reach 50 subscribers on each, once, all in one order",
+    () =>
+      Effect.gen(function* () {
+        const redis = yield* Redis.start()
+        const env = { REDIS_URL: redis.url }
+        const a = yield* Program.start({ env })
+        const b = yield* Program.start({ env })
+        const path = "/channels/public:lobby"
+        const urls = [a.ws + path, b.ws + path]
+        const subscribers = yield* Subscribers.start(urls, 50, 10_000)
+        // The publishers are subscribers too: each message's own order is checked on one of them.
+        const order: Array<string> = []
+        const publishers = yield* Effect.all([
+          Socket.open(urls[0] ?? "", { onText: (text) => order.push(text.slice(0, text.indexOf(" ") + 1)) }),
+          ...[urls[1] ?? "", urls[0] ?? "", urls[1] ?? ""].map((url) => Socket.open(url, { onText: () => undefined }))
+        ])
+        for (const [index, publisher] of publishers.entries()) {
+          for (let number = 0; number < 2500; number++) publisher.send(`${index}:${number}${PADDING}`)
+        }
+        const results = yield* subscribers.done
+        yield* Effect.iterate(0, {
+          while: () => order.length < 10_000,
+          body: () => Effect.as(Effect.sleep("10 millis"), 0)
+        }).pipe(Effect.timeout("20 seconds"))
+        // Exactly once, and each publisher's in the order sent.
+        expect(new Set(order).size).toBe(10_000)
+        for (const index of publishers.keys()) {
+          const own = order.filter((text) => text.startsWith(`${index}:`))
+          expect(own).toEqual(Array.from({ length: 2500 }, (_, number) => `${index}:${number} `))
+        }
+        const hash = createHash("sha1")
+        for (const text of order) hash.update(text)
+        const digest = hash.digest("hex")
+        expect(results.length).toBe(100)
+        expect(results.filter(({ count }) => count !== 10_000)).toEqual([])
+        expect(results.filter((result) => result.order !== digest)).toEqual([])
+        // Nothing more comes after it.
+        expect((yield* subscribers.report).filter(({ count }) => count !== 10_000)).toEqual([])
+      }),
+    120_000
+  )
+})
+
+describe("a burst larger than a mailbox", () => {
+  for (const name of ["memory", "redis"] as const) {
+    live(
+      `5,000 publications in one go to 200 subscribers that keep up, over ${name}: all delivered, nobody dropped`,
+      () =>
+        Effect.gen(function* () {
+          const config = name === "redis" ? { redis_url: (yield* Redis.start()).url } : {}
+          const server = yield* Server.start({ config })
+          const subscribers = yield* Subscribers.start([`${server.ws}/channels/public:burst`], 200, 5000)
+          const payload = (index: number): string => `${index} ${"x".repeat(128)}`.slice(0, 126)
+          yield* Effect.forEach(
+            Array.from({ length: 5000 }, (_, index) => payload(index)),
+            (data) => server.publisher.publish("public:burst", data),
+            { concurrency: "unbounded", discard: true }
+          )
+          const results = yield* subscribers.done
+          expect(results.length).toBe(200)
+          expect(results.filter(({ count, closed }) => count !== 5000 || closed !== undefined)).toEqual([])
+          expect(new Set(results.map(({ order }) => order)).size).toBe(1)
+          expect(server.metrics.dropped).toEqual({ mailbox_full: 0, connection_closed: 0, undecodable: 0 })
+          expect(server.metrics.disconnects.size).toBe(0)
+          expect(server.metrics.deliveries).toBe(1_000_000)
+        }),
+      90_000
+    )
+  }
+})

@@ -1,0 +1,116 @@
+import { describe, expect } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { readFileSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import * as Http from "./support/http.ts"
+import { live } from "./support/it.ts"
+import * as Program from "./support/program.ts"
+import * as Redis from "./support/redis.ts"
+import * as Sdk from "./support/sdk.ts"
+import * as Socket from "./support/socket.ts"
+import { eventually } from "./support/wait.ts"
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url))
+
+const task = (name: string): ReadonlyArray<string> => {
+  const { tasks } = JSON.parse(readFileSync(`${ROOT}/deno.json`, "utf8")) as { tasks: Record<string, string> }
+  return tasks[name]?.split(" ") ?? []
+}
+
+/** Under `deno task test` there is no DENO_BIN, but this very program. */
+const DENO = process.env["DENO_BIN"] ?? ("deno" in process.versions ? process.execPath : "deno")
+
+/**
+ * What `deno task start` runs, permissions and all, but without the task runner
+ * in between: a killed runner would leave the server behind.
+ */
+const start = (env: Readonly<Record<string, string>> = {}) =>
+  Program.start({ run: { command: DENO, args: task("start").slice(1) }, cwd: ROOT, env })
+
+describe("deno task start", () => {
+  live("serves plain sockets and the stock SDK, refuses what is too large, and drains on SIGTERM", () =>
+    Effect.gen(function* () {
+      expect(task("start")[0]).toBe("deno")
+      const server = yield* start()
+      const ready = yield* Http.send(`${server.http}/health/ready`)
+      expect([ready.status, ready.body]).toEqual([200, '{"status":"ok","broker":{"name":"memory","state":"Live"}}'])
+      const page = yield* Http.send(`${server.http}/`)
+      expect(page.body).toContain("<title>Fanfare</title>")
+
+      const one = yield* Socket.open(`${server.ws}/channels/public:lobby`)
+      const other = yield* Socket.open(`${server.ws}/channels/public:lobby`)
+      const client = yield* Sdk.connect(server.ws)
+      const subscription = yield* Sdk.subscribe(client, "public:lobby")
+      const published: Array<unknown> = []
+      subscription.on("publication", ({ data }) => published.push(data))
+
+      yield* Effect.promise(() => subscription.publish({ from: "the SDK" }))
+      yield* one.gets('{"from":"the SDK"}')
+      const burst = Array.from({ length: 200 }, (_, index) => `{"n":${index},"pad":"${"x".repeat(100)}"}`)
+      for (const text of burst) one.send(text)
+      const sent = ['{"from":"the SDK"}', ...burst]
+      yield* one.count(sent.length)
+      yield* other.count(sent.length)
+      expect(one.received).toEqual(sent)
+      expect(other.received).toEqual(sent)
+      yield* eventually(
+        Effect.sync(() => published.length),
+        (count) => count >= sent.length,
+        "the SDK has everything"
+      )
+      expect(published).toEqual(sent.map((text): unknown => JSON.parse(text)))
+
+      one.send("x".repeat(64 * 1024 + 1))
+      expect((yield* one.closed).code).toBe(1009)
+
+      const disconnected = Effect.async<number>((resume) => {
+        client.once("connecting", ({ code }) => resume(Effect.succeed(code)))
+      })
+      const [plainEnd, sdkEnd] = yield* Effect.all(
+        [other.closed, disconnected, Effect.sync(() => server.signal("SIGTERM"))],
+        { concurrency: "unbounded" }
+      )
+      expect(plainEnd).toEqual({ code: 3001, reason: "shutdown" })
+      expect(sdkEnd).toBe(3001)
+      // It would come back to nobody, again and again.
+      client.disconnect()
+      expect(yield* server.exit).toEqual({ code: 0, signal: null })
+      expect(server.output()).toContain("draining")
+    })
+  )
+
+  live("ends with code 1 and one line on stderr where the configuration is wrong", () =>
+    Effect.gen(function* () {
+      const program = yield* Program.spawnProgram({
+        run: { command: DENO, args: task("start").slice(1) },
+        cwd: ROOT,
+        env: { PORT: "many" }
+      })
+      expect(yield* program.exit).toEqual({ code: 1, signal: null })
+      expect(program.output()).toMatch(/^fanfare: .*many.*\n$/)
+    })
+  )
+
+  live("shares channels with an instance on Node through Redis", () =>
+    Effect.gen(function* () {
+      const redis = yield* Redis.start()
+      const deno = yield* start({ REDIS_URL: redis.url })
+      const node = yield* Program.start({ env: { REDIS_URL: redis.url } })
+      const here = yield* Socket.open(`${deno.ws}/channels/public:lobby`)
+      const there = yield* Socket.open(`${node.ws}/channels/public:lobby`)
+      here.send("from Deno")
+      yield* there.gets("from Deno")
+      there.send("from Node")
+      yield* here.gets("from Node")
+      yield* there.count(2)
+      expect(here.received).toEqual(["from Deno", "from Node"])
+      expect(there.received).toEqual(here.received)
+      for (const instance of [deno, node]) {
+        instance.signal("SIGTERM")
+        expect(yield* instance.exit).toEqual({ code: 0, signal: null })
+      }
+      // The one that asks is all that is left.
+      expect(yield* redis.use((client) => client.client("LIST"))).toMatch(/^id=[^\n]*\n$/)
+    })
+  )
+})
