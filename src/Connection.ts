@@ -24,6 +24,7 @@ import * as Fiber from "effect/Fiber"
 import { Buffer } from "node:buffer"
 import * as Frame from "./Frame.ts"
 import type * as Hub from "./Hub.ts"
+import { atMost } from "./internal/time.ts"
 import type * as Mailbox from "./Mailbox.ts"
 import * as Metrics from "./Metrics.ts"
 import * as Codes from "./protocol/Codes.ts"
@@ -287,7 +288,8 @@ export class Connection implements Hub.Subscriber, Outlet {
   #parkUntil(done: () => boolean, limit: Duration.Duration): Effect.Effect<boolean> {
     return Effect.suspend(() => (done() ? Effect.void : this.#park)).pipe(
       Effect.repeat({ until: done }),
-      Effect.timeoutTo({ duration: limit, onSuccess: () => true, onTimeout: done })
+      atMost(limit),
+      Effect.map(done)
     )
   }
 
@@ -407,7 +409,7 @@ export class Connection implements Hub.Subscriber, Outlet {
         if (this.#inFlight === 0) return
         yield* this.#park
       }
-    }).pipe(Effect.timeoutOption(SETTLE_TIMEOUT), Effect.asVoid)
+    }).pipe(atMost(SETTLE_TIMEOUT), Effect.asVoid)
   }
 
   /** Writes what is in the mailbox, as fast as the socket takes it. */

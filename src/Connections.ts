@@ -11,6 +11,7 @@ import * as Schedule from "effect/Schedule"
 import * as Broker from "./Broker.ts"
 import * as Connection from "./Connection.ts"
 import * as Hub from "./Hub.ts"
+import { atMost } from "./internal/time.ts"
 import * as Mailbox from "./Mailbox.ts"
 import * as Metrics from "./Metrics.ts"
 import * as Codes from "./protocol/Codes.ts"
@@ -111,7 +112,7 @@ const make = Effect.gen(function* () {
       Effect.zipRight(hub.idle),
       Effect.zipRight(closeAll),
       Effect.zipRight(empty.await),
-      Effect.timeoutOption(config.shutdown.timeout)
+      atMost(config.shutdown.timeout)
     )
     if (open.size > 0) yield* Effect.logWarning(`terminating ${open.size} connections: shutdown.timeout`)
   })

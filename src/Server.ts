@@ -22,6 +22,7 @@ import * as Health from "./http/Health.ts"
 import * as Page from "./http/Page.ts"
 import * as ServerApi from "./http/ServerApi.ts"
 import * as Hub from "./Hub.ts"
+import { atMost } from "./internal/time.ts"
 import * as Metrics from "./Metrics.ts"
 import * as Publisher from "./Publisher.ts"
 import * as ServerConfig from "./ServerConfig.ts"
@@ -122,7 +123,7 @@ const closeServer = (server: NodeServer): Effect.Effect<void> =>
   Effect.async<void>((resume) => {
     server.close(() => resume(Effect.void))
     server.closeIdleConnections()
-  }).pipe(Effect.timeoutOption(CLOSE_TIMEOUT), Effect.zipRight(Effect.sync(() => server.closeAllConnections())))
+  }).pipe(atMost(CLOSE_TIMEOUT), Effect.zipRight(Effect.sync(() => server.closeAllConnections())))
 
 const layerHttpServer: Layer.Layer<HttpServer> = Layer.scoped(
   HttpServer,

@@ -7,6 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Hooks from "./Hooks.ts"
 import type * as Hub from "./Hub.ts"
+import { atMost } from "./internal/time.ts"
 import type { Disconnect } from "./protocol/Codes.ts"
 import type { ClientInfo } from "./protocol/Publication.ts"
 import type * as Publisher from "./Publisher.ts"
@@ -62,7 +63,7 @@ const FAREWELL_TIMEOUT = Duration.seconds(5)
 /** Tells the hooks that a client has left; whatever they do, the connection ends. */
 export const farewell = (services: Services, client: ClientInfo, disconnect: Disconnect): Effect.Effect<void> =>
   services.hooks.onDisconnect(client, disconnect).pipe(
-    Effect.timeoutOption(FAREWELL_TIMEOUT),
+    atMost(FAREWELL_TIMEOUT),
     Effect.catchAllDefect((defect) => Effect.logError("onDisconnect failed", defect)),
     Effect.asVoid
   )

@@ -194,9 +194,17 @@ describe("bad input costs its sender the connection, and nobody else anything", 
   )
 
   for (const [name, env, line] of [
-    ["a wrong type", { FANFARE_CLIENT_QUEUE_MAX_FRAMES: "many" }, 'client.queue_max_frames: "many" is not valid: expected a whole number'],
+    [
+      "a wrong type",
+      { FANFARE_CLIENT_QUEUE_MAX_FRAMES: "many" },
+      'client.queue_max_frames: "many" is not valid: expected a whole number'
+    ],
     ["a malformed REDIS_URL", { REDIS_URL: "http://localhost" }, "redis_url: "],
-    ["a contradiction", { FANFARE_CHANNEL_NAMESPACES: '[{"name":"aa","history_size":5}]' }, "channel.namespaces[0].history_size: 5 is not valid: expected history_ttl beside it"]
+    [
+      "a contradiction",
+      { FANFARE_CHANNEL_NAMESPACES: '[{"name":"aa","history_size":5}]' },
+      "channel.namespaces[0].history_size: 5 is not valid: expected history_ttl beside it"
+    ]
   ] as const) {
     live(`configuration with ${name}: the start ends with code 1 and one line that names it`, () =>
       Effect.gen(function* () {

@@ -134,8 +134,9 @@ for (const adapter of adapters) {
         yield* a.hears(1)
         yield* a.setFull(true)
         const publishing = yield* Effect.fork(
-          Effect.forEach(Array.from({ length: 200 }, (_, index) => String(index + 1)), (data) =>
-            b.broker.publish("x", text(data))
+          Effect.forEach(
+            Array.from({ length: 200 }, (_, index) => String(index + 1)),
+            (data) => b.broker.publish("x", text(data))
           )
         )
         // In process the publisher waits; over Redis the socket is not read. Either way little arrives.

@@ -51,7 +51,10 @@ describe("Channel.parse", () => {
 
   it.prop(
     "takes a name as it is exactly if it is not empty, not too long, whole UTF-16 and free of controls",
-    [FastCheck.array(FastCheck.integer({ min: 0, max: 0xffff }), { maxLength: 12 }), FastCheck.integer({ min: 1, max: 12 })],
+    [
+      FastCheck.array(FastCheck.integer({ min: 0, max: 0xffff }), { maxLength: 12 }),
+      FastCheck.integer({ min: 1, max: 12 })
+    ],
     ([units, maxLength]) => {
       const name = String.fromCharCode(...units)
       const control = units.some((unit) => unit < 0x20 || (unit >= 0x7f && unit <= 0x9f))

@@ -9,17 +9,18 @@ import * as Server from "./support/server.ts"
 import * as Socket from "./support/socket.ts"
 import { Watched } from "./support/wait.ts"
 
-const brokers: ReadonlyArray<readonly [string, (options?: Server.Options) => Effect.Effect<Server.Running, unknown, Scope.Scope>]> =
+const brokers: ReadonlyArray<
+  readonly [string, (options?: Server.Options) => Effect.Effect<Server.Running, unknown, Scope.Scope>]
+> = [
+  ["memory", (options) => Server.start(options)],
   [
-    ["memory", (options) => Server.start(options)],
-    [
-      "redis",
-      (options) =>
-        Effect.flatMap(Redis.start(), ({ url }) =>
-          Server.start({ ...options, config: { redis_url: url, ...options?.config } })
-        )
-    ]
+    "redis",
+    (options) =>
+      Effect.flatMap(Redis.start(), ({ url }) =>
+        Server.start({ ...options, config: { redis_url: url, ...options?.config } })
+      )
   ]
+]
 
 for (const [name, start] of brokers) {
   describe(`stock client over ${name}`, () => {
@@ -37,7 +38,10 @@ for (const [name, start] of brokers) {
         })
         yield* Effect.promise(() => alice.publish("public:lobby", { n: 1 }))
         yield* Effect.promise(() => subscription.publish("two"))
-        yield* watched.until(() => got.length === 2, () => JSON.stringify(got))
+        yield* watched.until(
+          () => got.length === 2,
+          () => JSON.stringify(got)
+        )
         const id = (alice as unknown as { readonly _client: string })._client
         expect(got[0]).toEqual([{ n: 1 }, id])
         expect((got[1] as ReadonlyArray<unknown>)[0]).toBe("two")
@@ -70,7 +74,10 @@ for (const [name, start] of brokers) {
         const plain = yield* Socket.open(`${server.ws}/channels/public:lobby`)
         plain.send("just text")
         plain.send('{\r\n  "json": [1,\n2]\r\n}')
-        yield* watched.until(() => got.length === 2, () => JSON.stringify(got))
+        yield* watched.until(
+          () => got.length === 2,
+          () => JSON.stringify(got)
+        )
         expect(got).toEqual(["just text", { json: [1, 2] }])
         yield* Effect.promise(() => subscription.publish({ a: "b" }))
         yield* plain.count(3)
@@ -167,7 +174,9 @@ describe("client protocol", () => {
       ])
       client.send(command(200, "ping", {}))
       yield* client.gets('{"id":200,"ping":{}}')
-      expect(server.logs).toContainEqual(expect.stringContaining('refused subscribe "nowhere:x": no namespace "nowhere"; known: closed'))
+      expect(server.logs).toContainEqual(
+        expect.stringContaining('refused subscribe "nowhere:x": no namespace "nowhere"; known: closed')
+      )
     })
   )
 

@@ -7,6 +7,7 @@ import * as Redis from "./support/redis.ts"
 import * as Server from "./support/server.ts"
 import * as Socket from "./support/socket.ts"
 import * as Subscribers from "./support/subscribers.ts"
+import { eventually } from "./support/wait.ts"
 
 const PADDING = ` ${"x".repeat(115)}`
 
@@ -32,10 +33,11 @@ describe("two instances and a Redis", () => {
           for (let number = 0; number < 2500; number++) publisher.send(`${index}:${number}${PADDING}`)
         }
         const results = yield* subscribers.done
-        yield* Effect.iterate(0, {
-          while: () => order.length < 10_000,
-          body: () => Effect.as(Effect.sleep("10 millis"), 0)
-        }).pipe(Effect.timeout("20 seconds"))
+        yield* eventually(
+          Effect.sync(() => order.length),
+          (length) => length >= 10_000,
+          "the publisher has everything, too"
+        )
         // Exactly once, and each publisher's in the order sent.
         expect(new Set(order).size).toBe(10_000)
         for (const index of publishers.keys()) {

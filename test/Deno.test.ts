@@ -17,8 +17,7 @@ const task = (name: string): ReadonlyArray<string> => {
   return tasks[name]?.split(" ") ?? []
 }
 
-/** Under `deno task test` there is no DENO_BIN, but this very program. */
-const DENO = process.env["DENO_BIN"] ?? ("deno" in process.versions ? process.execPath : "deno")
+const DENO = process.env["DENO_BIN"] ?? "deno"
 
 /**
  * What `deno task start` runs, permissions and all, but without the task runner

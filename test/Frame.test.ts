@@ -86,25 +86,29 @@ describe("Frame.encode", () => {
     expect(Frame.count(frame)).toBe(0)
   })
 
-  it.prop("writes final, unmasked text frames that read back as the texts, in order", [FastCheck.array(text)], ([
-    texts
-  ]) => {
-    const frame = Frame.encode(texts)
-    const parsed = parse(frame.bytes)
-    expect(parsed.map(({ payload }) => payload.toString("utf8"))).toEqual(texts)
-    expect(parsed.every(({ first, masked }) => first === 0x81 && !masked)).toBe(true)
-    expect(Frame.count(frame)).toBe(texts.length)
-  })
+  it.prop(
+    "writes final, unmasked text frames that read back as the texts, in order",
+    [FastCheck.array(text)],
+    ([texts]) => {
+      const frame = Frame.encode(texts)
+      const parsed = parse(frame.bytes)
+      expect(parsed.map(({ payload }) => payload.toString("utf8"))).toEqual(texts)
+      expect(parsed.every(({ first, masked }) => first === 0x81 && !masked)).toBe(true)
+      expect(Frame.count(frame)).toBe(texts.length)
+    }
+  )
 
-  it.prop("ends each WebSocket frame where the next begins, the last at the end", [FastCheck.array(text)], ([
-    texts
-  ]) => {
-    const frame = Frame.encode(texts)
-    let end = 0
-    const ends = parse(frame.bytes).map(({ header, payload }) => (end += header + payload.length))
-    expect(frame.ends).toEqual(ends)
-    expect(frame.ends.at(-1) ?? 0).toBe(frame.bytes.length)
-  })
+  it.prop(
+    "ends each WebSocket frame where the next begins, the last at the end",
+    [FastCheck.array(text)],
+    ([texts]) => {
+      const frame = Frame.encode(texts)
+      let end = 0
+      const ends = parse(frame.bytes).map(({ header, payload }) => (end += header + payload.length))
+      expect(frame.ends).toEqual(ends)
+      expect(frame.ends.at(-1) ?? 0).toBe(frame.bytes.length)
+    }
+  )
 
   it.prop("equals the frames of the single texts, end to end", [FastCheck.array(text)], ([texts]) => {
     const single = Buffer.concat(texts.map((one) => Frame.text(one).bytes))

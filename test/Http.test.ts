@@ -9,7 +9,12 @@ const KEY = "a-very-secret-key"
 
 const keyed = { config: { http_api: { key: KEY } } }
 
-const post = (server: Server.Running, method: string, body: string, headers: Record<string, string> = { "X-API-Key": KEY }) =>
+const post = (
+  server: Server.Running,
+  method: string,
+  body: string,
+  headers: Record<string, string> = { "X-API-Key": KEY }
+) =>
   Http.send(`${server.http}/api/${method}`, {
     method: "POST",
     headers: { "Content-Type": "application/json", ...headers },
@@ -21,7 +26,11 @@ describe("server API", () => {
     Effect.gen(function* () {
       const server = yield* Server.start(keyed)
       const socket = yield* Socket.open(`${server.ws}/channels/public:lobby`)
-      const answer = yield* post(server, "publish", '{"x":[{"data":0}], "data" : {"n": 1e400}, "channel": "public:lobby"}')
+      const answer = yield* post(
+        server,
+        "publish",
+        '{"x":[{"data":0}], "data" : {"n": 1e400}, "channel": "public:lobby"}'
+      )
       expect([answer.status, answer.body]).toEqual([200, '{"result":{}}'])
       yield* socket.count(1)
       expect(socket.received).toEqual(['{"n": 1e400}'])
@@ -67,10 +76,9 @@ describe("server API", () => {
     Effect.gen(function* () {
       const server = yield* Server.start(keyed)
       for (const body of ["{", "[]", '{"channel":1,"data":1}', '{"channel":"public:a"}', '{"channels":"a","data":1}']) {
-        expect([body, (yield* post(server, body.includes("channels") ? "broadcast" : "publish", body)).status]).toEqual([
-          body,
-          400
-        ])
+        expect([body, (yield* post(server, body.includes("channels") ? "broadcast" : "publish", body)).status]).toEqual(
+          [body, 400]
+        )
       }
       const large = JSON.stringify({ channel: "public:a", data: "x".repeat(64 * 1024) })
       expect((yield* post(server, "publish", large)).status).toBe(413)

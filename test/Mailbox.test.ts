@@ -185,7 +185,9 @@ describe("Mailbox", () => {
 
 const texts = (...names: ReadonlyArray<string>): Frame.Frame => Frame.encode(names)
 const left = (mailbox: Mailbox.Mailbox): string =>
-  Array.from(mailbox.take(Number.MAX_SAFE_INTEGER), (frame) => frame.bytes.toString("latin1").replace(/[^a-z]/g, "")).join("")
+  Array.from(mailbox.take(Number.MAX_SAFE_INTEGER), (frame) =>
+    frame.bytes.toString("latin1").replace(/[^a-z]/g, "")
+  ).join("")
 
 describe("Mailbox.offer at the bound", () => {
   it("takes exactly max frames and drops one past them", () => {

@@ -84,6 +84,9 @@ describe("Namespace.contradiction", () => {
     ["history_size", "history_ttl", { history_size: 1, force_recovery: true, force_positioning: true }],
     ["history_ttl", "history_size", { history_ttl: Duration.seconds(1), force_recovery: true }]
   ])("finds %s without %s", (key, lacks, options) => {
-    expect(Namespace.contradiction({ ...Namespace.closed, ...options })).toEqual({ key, expected: `${lacks} beside it` })
+    expect(Namespace.contradiction({ ...Namespace.closed, ...options })).toEqual({
+      key,
+      expected: `${lacks} beside it`
+    })
   })
 })

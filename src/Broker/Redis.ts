@@ -21,6 +21,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import { Buffer } from "node:buffer"
 import { Broker, BrokerError, type BrokerFailure, type BrokerState, type Sink } from "../Broker.ts"
 import * as Redis from "../internal/redis.ts"
+import { atMost, within } from "../internal/time.ts"
 import * as Metrics from "../Metrics.ts"
 import * as ServerConfig from "../ServerConfig.ts"
 import * as Envelope from "./Envelope.ts"
@@ -202,7 +203,7 @@ const make = (url: Redacted.Redacted) =>
           () => settled(Effect.void),
           (cause: unknown) => settled(Effect.fail(failure("Failed", channel, "publish", cause)))
         )
-      }).pipe(Effect.timeoutFail({ duration: DEADLINE, onTimeout: () => failure("Timeout", channel, "publish") }))
+      }).pipe(within(DEADLINE, () => failure("Timeout", channel, "publish")))
 
     return Broker.of({
       name: "redis",
@@ -220,7 +221,7 @@ const make = (url: Redacted.Redacted) =>
           if (link === undefined) return Effect.fail(failure("NotLive", channel, "subscribe"))
           return subscriptions.want(channel).pipe(
             Effect.mapError((error) => failure("Failed", channel, "subscribe", error)),
-            Effect.timeoutFail({ duration: DEADLINE, onTimeout: () => failure("Timeout", channel, "subscribe") })
+            within(DEADLINE, () => failure("Timeout", channel, "subscribe"))
           )
         }),
       unsubscribe: (channel) => Effect.sync(() => subscriptions.release(channel)),
@@ -241,7 +242,7 @@ const make = (url: Redacted.Redacted) =>
         if (current === undefined) return Effect.void
         return Effect.suspend(() => sink?.writable ?? Effect.void).pipe(
           Effect.zipRight(Redis.command(() => current.subscriber.redis.ping())),
-          Effect.timeoutOption(SETTLE_TIMEOUT),
+          atMost(SETTLE_TIMEOUT),
           Effect.ignore
         )
       })

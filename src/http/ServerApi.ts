@@ -24,7 +24,9 @@ const BROADCAST_CONCURRENCY = 32
 const refusal = <const E extends Codes.ErrorCode>(
   error: E,
   message: string = error.message
-): { readonly error: { readonly code: E["code"]; readonly message: string } } => ({ error: { code: error.code, message } })
+): { readonly error: { readonly code: E["code"]; readonly message: string } } => ({
+  error: { code: error.code, message }
+})
 
 const digest = (text: string): Uint8Array => createHash("sha256").update(text).digest()
 

@@ -12,6 +12,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { Redis } from "ioredis"
 import { setImmediate } from "node:timers"
+import { atMost } from "./time.ts"
 
 /** A link to Redis could not be opened, or is lost. */
 export class LinkLost extends Data.TaggedError("LinkLost")<{ readonly message: string; readonly cause?: unknown }> {}
@@ -58,7 +59,7 @@ const make = (url: Redacted.Redacted, name: string): Redis =>
 // `quit` may hang on a dead link, and `end` on a half-open one.
 const close = (redis: Redis): Effect.Effect<void> =>
   Effect.suspend(() => (redis.status === "ready" ? command(() => redis.quit()) : Effect.void)).pipe(
-    Effect.timeoutOption(QUIT_TIMEOUT),
+    atMost(QUIT_TIMEOUT),
     Effect.ignore,
     Effect.zipRight(
       Effect.sync(() => {
@@ -100,7 +101,7 @@ export const open = (url: Redacted.Redacted, name: string): Effect.Effect<Client
     // waits in the socket is read, so the socket is polled before judging.
     const beat = Effect.gen(function* () {
       const before = redis.stream.bytesRead
-      const answer = yield* command(() => redis.ping()).pipe(Effect.timeoutOption(PING_TIMEOUT))
+      const answer = yield* command(() => redis.ping()).pipe(atMost(PING_TIMEOUT))
       if (answer._tag === "Some") return
       yield* polled
       if (redis.stream.bytesRead === before && !paused) {

@@ -17,6 +17,7 @@ import type * as Connection from "../Connection.ts"
 import * as Connections from "../Connections.ts"
 import * as Hooks from "../Hooks.ts"
 import * as Hub from "../Hub.ts"
+import { within } from "../internal/time.ts"
 import * as Metrics from "../Metrics.ts"
 import * as Codes from "../protocol/Codes.ts"
 import type { ClientInfo } from "../protocol/Publication.ts"
@@ -262,10 +263,11 @@ export const make: Effect.Effect<
       Effect.gen(function* () {
         const connection = yield* connections.make(randomUUID(), asked._tag === "Protocol" ? "protocol" : "plain")
         const { session, channel } = yield* decide(connection, request, asked).pipe(
-          Effect.timeoutFail({
-            duration: config.client.stale_close_delay,
-            onTimeout: (): Refusal => ({ status: 503, reason: "handshake", message: "no decision in time" })
-          }),
+          within(config.client.stale_close_delay, (): Refusal => ({
+            status: 503,
+            reason: "handshake",
+            message: "no decision in time"
+          })),
           restore
         )
         // From here on nothing is interrupted: the subscription has an owner at

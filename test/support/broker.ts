@@ -49,7 +49,11 @@ export const instance = (
     return {
       broker,
       heard,
-      hears: (count) => watched.until(() => heard.length >= count, () => `${count} heard; ${heard.length} were`),
+      hears: (count) =>
+        watched.until(
+          () => heard.length >= count,
+          () => `${count} heard; ${heard.length} were`
+        ),
       setFull: (next) =>
         Effect.suspend(() => {
           full = next

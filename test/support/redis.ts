@@ -13,6 +13,8 @@ export interface Redis {
   readonly url: string
   /** SIGKILL; returns when the process is gone. */
   readonly kill: Effect.Effect<void>
+  /** SIGSTOP: it neither answers nor closes. */
+  readonly freeze: Effect.Effect<void>
   /** Starts it again on the same port, empty; returns when it answers. */
   readonly start: Effect.Effect<void>
   /** Runs commands through a client of the test's own. */
@@ -74,6 +76,7 @@ export const start = (extra: ReadonlyArray<string> = []): Effect.Effect<Redis, n
       port,
       url: `redis://127.0.0.1:${port}`,
       kill,
+      freeze: Effect.sync(() => void child?.kill("SIGSTOP")),
       start: launch,
       use: (run) =>
         Effect.acquireUseRelease(

@@ -52,11 +52,14 @@ export const open = (url: string, options: Options = {}): Effect.Effect<Socket, 
     let refused: Refused | undefined
     let closed: Closed | undefined
     const ws = yield* Effect.acquireRelease(
-      Effect.sync(() => new WebSocket(url, {
- headers: options.headers ?? {},
- autoPong: options.autoPong ?? true,
- perMessageDeflate: false
- })),
+      Effect.sync(
+        () =>
+          new WebSocket(url, {
+            headers: options.headers ?? {},
+            autoPong: options.autoPong ?? true,
+            perMessageDeflate: false
+          })
+      ),
       (socket) =>
         Effect.sync(() => {
           socket.resume()

@@ -1,0 +1,199 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as Origin from "../src/transport/Origin.ts"
+
+const LOOPBACK = true
+const PUBLIC = false
+
+interface Case {
+  readonly origin?: string
+  readonly host?: string
+  readonly allowed?: ReadonlyArray<string>
+}
+
+const check = ({ origin, host, allowed = [] }: Case, bound: boolean): Origin.Refusal | undefined =>
+  Origin.check({ origin, host }, allowed, bound)
+
+describe("Origin.check, bound beyond this machine", () => {
+  it.each<[string, Case]>([
+    ["no Origin: not a browser", { host: "example.com" }],
+    ["no Origin and no Host", {}],
+    ["the same host", { origin: "http://example.com", host: "example.com" }],
+    ["the same host and port", { origin: "http://example.com:8000", host: "example.com:8000" }],
+    ["the same host in other letters", { origin: "http://Example.com", host: "eXample.com" }],
+    ["port 80 left out by the origin", { origin: "http://example.com", host: "example.com:80" }],
+    ["port 80 left out by Host", { origin: "http://example.com:80", host: "example.com" }],
+    ["port 443 left out by the origin", { origin: "https://example.com", host: "example.com:443" }],
+    ["TLS ended by a proxy that keeps Host", { origin: "https://example.com", host: "example.com" }],
+    ["an IPv4 address", { origin: "http://192.0.2.1:8000", host: "192.0.2.1:8000" }],
+    ["an IPv6 address", { origin: "http://[2001:db8::1]:8000", host: "[2001:db8::1]:8000" }],
+    ["an IPv6 address written otherwise", { origin: "http://[2001:db8::1]", host: "[2001:DB8:0:0::1]" }],
+    ["an internationalised name", { origin: "http://xn--bcher-kva.example", host: "xn--bcher-kva.example" }],
+    [
+      "one that is listed",
+      { origin: "https://app.example.com", host: "ws.example.com", allowed: ["https://app.example.com"] }
+    ],
+    [
+      "a listed one in other letters",
+      { origin: "https://APP.example.com", host: "x", allowed: ["https://app.Example.com"] }
+    ],
+    ["a listed one without a Host", { origin: "https://a.example", allowed: ["https://a.example"] }],
+    [
+      "the second of a list",
+      { origin: "https://b.example", host: "x", allowed: ["https://a.example", "https://b.example"] }
+    ],
+    ["a host below a wildcard", { origin: "https://a.example.com", host: "x", allowed: ["https://*.example.com"] }],
+    [
+      "a host two below a wildcard",
+      { origin: "https://a.b.example.com", host: "x", allowed: ["https://*.example.com"] }
+    ],
+    ["any port", { origin: "http://a.example:3000", host: "x", allowed: ["http://a.example:*"] }],
+    ["anything under *", { origin: "https://evil.example", host: "x", allowed: ["*"] }],
+    ["null under *", { origin: "null", host: "x", allowed: ["https://a.example", "*"] }],
+    ["what is no URL under *", { origin: "nonsense", host: "x", allowed: ["*"] }]
+  ])("passes %s", (_, request) => {
+    expect(check(request, PUBLIC)).toBeUndefined()
+  })
+
+  it.each<[string, Case]>([
+    ["another host", { origin: "http://evil.example", host: "example.com" }],
+    ["a host below it", { origin: "http://a.example.com", host: "example.com" }],
+    ["a host above it", { origin: "http://example.com", host: "a.example.com" }],
+    ["a host that begins with it", { origin: "http://example.com.evil.example", host: "example.com" }],
+    ["a host that ends with it", { origin: "http://evilexample.com", host: "example.com" }],
+    ["another port", { origin: "http://example.com:8001", host: "example.com:8000" }],
+    ["a port where Host has none", { origin: "http://example.com:8000", host: "example.com" }],
+    ["no port where Host has one", { origin: "http://example.com", host: "example.com:8000" }],
+    ["port 80 where https means 443", { origin: "https://example.com", host: "example.com:80" }],
+    ["another IPv6 address", { origin: "http://[2001:db8::2]", host: "[2001:db8::1]" }],
+    ["null", { origin: "null", host: "example.com" }],
+    ["null, listed but not *", { origin: "null", host: "null", allowed: ["null"] }],
+    ["an empty Origin", { origin: "", host: "example.com" }],
+    ["what is no URL", { origin: "example.com", host: "example.com" }],
+    ["no Host", { origin: "http://example.com" }],
+    ["a Host that is none", { origin: "http://example.com", host: "exa mple.com" }],
+    ["localhost, which is somebody's own machine", { origin: "http://localhost", host: "example.com" }],
+    ["the other scheme of a listed one", { origin: "http://a.example", host: "x", allowed: ["https://a.example"] }],
+    ["another port of a listed one", { origin: "https://a.example:444", host: "x", allowed: ["https://a.example"] }],
+    ["the host above a wildcard", { origin: "https://example.com", host: "x", allowed: ["https://*.example.com"] }],
+    [
+      "a host that ends like a wildcard",
+      { origin: "https://evilexample.com", host: "x", allowed: ["https://*.example.com"] }
+    ],
+    [
+      "a host behind a wildcard",
+      { origin: "https://a.example.com.evil.example", host: "x", allowed: ["https://*.example.com"] }
+    ],
+    ["a dot taken for any letter", { origin: "https://axexample.com", host: "x", allowed: ["https://a.example.com"] }],
+    ["a + taken for repetition", { origin: "https://aaa.example", host: "x", allowed: ["https://a+.example"] }],
+    [
+      "a host that begins like a listed one",
+      { origin: "https://a.example.org", host: "x", allowed: ["https://a.example"] }
+    ],
+    [
+      "a wildcard that would swallow the scheme",
+      { origin: "http://evil.example/x.example.com", host: "x", allowed: ["*.example.com"] }
+    ]
+  ])("refuses %s", (_, request) => {
+    expect(check(request, PUBLIC)).toMatchObject({ reason: "origin" })
+  })
+})
+
+describe("Origin.check, bound to a loopback address", () => {
+  it.each<[string, Case]>([
+    ["no Origin", { host: "localhost:8000" }],
+    ["the server's own page", { origin: "http://localhost:8000", host: "localhost:8000" }],
+    ["a page of another port of this machine", { origin: "http://localhost:3000", host: "localhost:8000" }],
+    ["127.0.0.1 to localhost", { origin: "http://127.0.0.1:3000", host: "localhost:8000" }],
+    ["an address of 127/8", { origin: "https://127.1.2.3", host: "127.9.9.9:8000" }],
+    ["IPv6 loopback", { origin: "http://[::1]:3000", host: "[::1]:8000" }],
+    ["IPv6 loopback written in full", { host: "[0:0:0:0:0:0:0:1]:8000" }],
+    ["a name below localhost", { origin: "http://app.localhost", host: "APP.LOCALHOST:8000" }],
+    ["a listed page", { origin: "https://a.example", host: "localhost", allowed: ["https://a.example"] }],
+    ["any Host under *", { origin: "http://evil.example", host: "evil.example", allowed: ["*"] }]
+  ])("passes %s", (_, request) => {
+    expect(check(request, LOOPBACK)).toBeUndefined()
+  })
+
+  // DNS rebinding: the name of the attacker's page now means 127.0.0.1, so that Origin equals Host.
+  it.each<[string, Case]>([
+    ["a rebound name", { origin: "http://evil.example:8000", host: "evil.example:8000" }],
+    ["a rebound name without Origin", { host: "evil.example:8000" }],
+    [
+      "a rebound name that is listed",
+      { origin: "http://evil.example", host: "evil.example", allowed: ["http://evil.example"] }
+    ],
+    ["a page of this machine under a foreign name", { origin: "http://localhost", host: "evil.example" }],
+    ["a name that begins like localhost", { host: "localhost.evil.example" }],
+    ["a name that ends like localhost", { host: "evillocalhost" }],
+    ["a name that begins like 127.0.0.1", { host: "127.0.0.1.evil.example" }],
+    ["a name behind a user name", { host: "localhost@evil.example" }],
+    ["a name behind a user name and port", { host: "localhost:8000@evil.example" }],
+    ["0.0.0.0", { host: "0.0.0.0:8000" }],
+    ["another address", { host: "192.0.2.1:8000" }],
+    ["another IPv6 address", { host: "[::2]:8000" }],
+    ["no Host", {}],
+    ["an empty Host", { host: "" }],
+    ["a Host that is none", { host: "local host" }]
+  ])("refuses %s for its Host", (_, request) => {
+    expect(check(request, LOOPBACK)).toMatchObject({ reason: "host" })
+  })
+
+  it.each<[string, Case]>([
+    ["a foreign page", { origin: "http://evil.example", host: "localhost:8000" }],
+    ["a foreign page that begins like localhost", { origin: "http://localhost.evil.example", host: "localhost" }],
+    ["null", { origin: "null", host: "localhost" }]
+  ])("refuses %s for its Origin", (_, request) => {
+    expect(check(request, LOOPBACK)).toMatchObject({ reason: "origin" })
+  })
+})
+
+describe("Origin.check, what it says", () => {
+  it("names the origin and the line that would permit it, which then does", () => {
+    const request = { origin: "https://a.example:444", host: "example.com" }
+    const refusal = check(request, PUBLIC)
+    expect(refusal?.detail).toContain('client.allowed_origins with "https://a.example:444" would permit it')
+    expect(check({ ...request, allowed: [request.origin] }, PUBLIC)).toBeUndefined()
+  })
+
+  it("says * of null, and quotes what is no URL", () => {
+    expect(check({ origin: "null", host: "x" }, PUBLIC)?.detail).toBe(
+      'origin null; client.allowed_origins with "*" would permit it'
+    )
+    expect(check({ origin: 'a"\nb', host: "x" }, PUBLIC)?.detail).toBe('origin "a\\"\\nb" is not a URL')
+  })
+
+  it("names the Host and how to listen beyond this machine", () => {
+    expect(check({ host: "evil.example" }, LOOPBACK)?.detail).toBe(
+      'Host "evil.example" is not this machine; HOST=0.0.0.0 listens beyond it'
+    )
+  })
+})
+
+describe("Origin.isLoopback", () => {
+  it.each(["localhost", "LocalHost", "a.localhost", "127.0.0.1", "127.255.255.255", "::1", "[::1]"])(
+    "holds for %s",
+    (name) => {
+      expect(Origin.isLoopback(name)).toBe(true)
+    }
+  )
+
+  it.each([
+    "",
+    "0.0.0.0",
+    "::",
+    "[::]",
+    "128.0.0.1",
+    "127.evil.example",
+    "127.0.0.1.evil.example",
+    "xlocalhost",
+    "localhost.example",
+    "::2"
+  ])("does not hold for %j", (name) => {
+    expect(Origin.isLoopback(name)).toBe(false)
+  })
+
+  // As HOST: a server bound to this machine has to be known as such, or rebinding is not guarded against.
+  it.each(["0:0:0:0:0:0:0:1", "::ffff:127.0.0.1"])("holds for %s, another way to write a loopback address", (name) => {
+    expect(Origin.isLoopback(name)).toBe(true)
+  })
+})

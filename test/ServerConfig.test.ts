@@ -1,0 +1,428 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as FastCheck from "effect/FastCheck"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import { inspect } from "node:util"
+import * as Text from "../src/config/Duration.ts"
+import * as Option from "../src/config/Option.ts"
+import * as Namespace from "../src/Namespace.ts"
+import * as ServerConfig from "../src/ServerConfig.ts"
+
+type Environment = Readonly<Record<string, string>>
+
+const load = (file: unknown = {}, environment: Environment = {}): ServerConfig.Loaded =>
+  Either.getOrThrowWith(ServerConfig.load(file as ServerConfig.Input, environment), (error) => error)
+const config = (file: unknown, environment?: Environment): ServerConfig.Config => load(file, environment).config
+const problem = (file: unknown, environment: Environment = {}): string =>
+  Either.match(ServerConfig.load(file as ServerConfig.Input, environment), {
+    onLeft: (error) => error.message,
+    onRight: () => "it was taken"
+  })
+
+const namespace = (options: object): object => ({ channel: { namespaces: [{ name: "chat", ...options }] } })
+
+describe("ServerConfig.load, defaults", () => {
+  it("has those of the documentation, and warns of nothing", () => {
+    const { config, warnings } = load()
+    expect(warnings).toEqual([])
+    expect([config.host, config.port, config.redis_url]).toEqual(["127.0.0.1", 8000, undefined])
+    expect(config.client).toMatchObject({
+      allowed_origins: [],
+      queue_max_size: 1024 * 1024,
+      queue_max_frames: 256,
+      overflow: "drop_newest",
+      reply_max_size: 1024 * 1024,
+      recovery_max_publication_limit: 300
+    })
+    expect([config.http_api.key, config.http_server.trusted_proxies]).toEqual([undefined, []])
+    expect([config.broker.redis.prefix, config.shutdown.close_rate, config.log.level]).toEqual([
+      "fanfare",
+      4000,
+      "info"
+    ])
+    const { client, health, shutdown } = config
+    expect(
+      [
+        client.ping_interval,
+        client.pong_timeout,
+        client.write_timeout,
+        client.stale_close_delay,
+        client.expired_close_delay,
+        health.broker_grace,
+        shutdown.timeout,
+        shutdown.delay
+      ].map(Duration.toSeconds)
+    ).toEqual([25, 8, 30, 10, 25, 0, 10, 0])
+  })
+
+  it("opens channels without a namespace and those of public, as long as channel says nothing of them", () => {
+    for (const file of [{}, { client: {} }, { channel: { max_length: 20 } }]) {
+      const { channel } = config(file)
+      expect(channel.without_namespace).toEqual(Namespace.open)
+      expect(channel.namespaces).toEqual([{ ...Namespace.open, name: "public" }])
+    }
+    expect(config({}, { FANFARE_CHANNEL_MAX_LENGTH: "20" }).channel).toMatchObject({
+      max_length: 20,
+      without_namespace: Namespace.open
+    })
+  })
+
+  it("closes every channel that a channel key does not open", () => {
+    expect(config({ channel: {} }).channel).toMatchObject({ without_namespace: Namespace.closed, namespaces: [] })
+    expect(config({ channel: { namespaces: [] } }).channel.without_namespace).toEqual(Namespace.closed)
+    expect(config({ channel: { without_namespace: {}, max_length: 9 } }).channel.namespaces).toEqual([])
+    expect(config(namespace({})).channel).toMatchObject({
+      without_namespace: Namespace.closed,
+      namespaces: [{ ...Namespace.closed, name: "chat" }]
+    })
+    const variable = { FANFARE_CHANNEL_WITHOUT_NAMESPACE_ALLOW_SUBSCRIBE_FOR_CLIENT: "true" }
+    expect(config({}, variable).channel.namespaces).toEqual([])
+  })
+})
+
+describe("ServerConfig.load, bad values", () => {
+  it.each<[object, string, string, string]>([
+    [{ port: "8000" }, "port", '"8000"', "a whole number from 0 to 65535"],
+    [{ port: 65_536 }, "port", "65536", "a whole number from 0 to 65535"],
+    [{ port: -1 }, "port", "-1", "a whole number from 0 to 65535"],
+    [{ port: 80.5 }, "port", "80.5", "a whole number"],
+    [{ port: null }, "port", "null", "a whole number"],
+    [{ host: 1 }, "host", "1", "a text"],
+    [{ client: [] }, "client", "[]", "an object"],
+    [{ client: { queue_max_size: 1024 } }, "client.queue_max_size", "1024", "a whole number, 131072 or more"],
+    [{ client: { queue_max_frames: 0 } }, "client.queue_max_frames", "0", "a whole number, 1 or more"],
+    [{ client: { overflow: "drop" } }, "client.overflow", '"drop"', "drop_newest, drop_oldest or disconnect"],
+    [{ client: { allowed_origins: "*" } }, "client.allowed_origins", '"*"', "a list of origins"],
+    [{ client: { allowed_origins: [""] } }, "client.allowed_origins", '[""]', "a list of origins"],
+    [{ client: { ping_interval: 25 } }, "client.ping_interval", "25", "a duration above 0"],
+    [{ client: { ping_interval: "25" } }, "client.ping_interval", '"25"', "a duration above 0"],
+    [{ client: { ping_interval: "0" } }, "client.ping_interval", '"0"', "a duration above 0"],
+    [{ health: { broker_grace: "soon" } }, "health.broker_grace", '"soon"', 'a duration such as "30s"'],
+    [{ client: { allow_anonymous_connect_without_token: "yes" } }, "client.allow_anonymous", '"yes"', "true or false"],
+    [{ log: { level: "loud" } }, "log.level", '"loud"', "trace, debug, info, warning, error or none"],
+    [{ channel: { namespaces: {} } }, "channel.namespaces", "{}", "a list of objects"],
+    [{ channel: { namespaces: ["chat"] } }, "channel.namespaces[0]", '"chat"', "an object"],
+    [{ channel: { namespaces: [{}] } }, "channel.namespaces[0].name", '""', "two or more letters"],
+    [{ channel: { namespaces: [{ name: "a:b" }] } }, "channel.namespaces[0].name", '"a:b"', "two or more letters"],
+    [{ channel: { namespaces: [{ name: "a" }] } }, "channel.namespaces[0].name", '"a"', "two or more letters"],
+    [{ channel: { namespaces: [{ name: "ab" }, { name: "ab" }] } }, "channel.namespaces[1].name", '"ab"', "not taken"],
+    [namespace({ history_size: -1 }), "channel.namespaces[0].history_size", "-1", "a whole number, 0 or more"],
+    [namespace({ history_ttl: 300 }), "channel.namespaces[0].history_ttl", "300", 'a duration such as "300s"'],
+    [namespace({ presence: 1 }), "channel.namespaces[0].presence", "1", "true or false"],
+    [namespace({ presense: true }), "channel.namespaces[0].presense", "true", "presence"],
+    [{ prot: 8000 }, "prot", "8000", "port"],
+    [{ client: { qeue: { a: 1 } } }, "client.qeue", '{"a":1}', "queue_max_size"],
+    [JSON.parse('{"__proto__":{"port":1}}'), "__proto__", '{"port":1}', "port"],
+    [{ constructor: 1 }, "constructor", "1", "port"],
+    [{ client: { overflow: "a\nb" } }, "client.overflow", '"a\\nb"', "drop_newest"],
+    [{ "po\nrt": 1 }, "po", "1", "port"]
+  ])("names key, value and what was expected, on one line: %j", (file, key, value, expected) => {
+    const message = problem(file)
+    expect(message.startsWith(key)).toBe(true)
+    expect(message).toContain(value)
+    expect(message.slice(message.indexOf("expected"))).toContain(expected)
+    expect(message).not.toMatch(/[\r\n]/)
+  })
+
+  it.each([[null], ["text"], [[]], [1]])("wants an object: %j", (file) => {
+    expect(problem(file)).toBe(`the configuration: ${JSON.stringify(file)} is not valid: expected an object`)
+  })
+
+  it.each<[object, string]>([
+    [{ history_size: 5 }, "history_size: 5 is not valid: expected history_ttl beside it"],
+    [{ history_ttl: "5m" }, "history_ttl: 5m is not valid: expected history_size beside it"],
+    [{ history_size: 5, history_ttl: "0" }, "history_size: 5 is not valid: expected history_ttl beside it"],
+    [{ force_recovery: true }, "force_recovery: true is not valid: expected history_size and history_ttl beside it"],
+    [
+      { force_positioning: true },
+      "force_positioning: true is not valid: expected history_size and history_ttl beside it"
+    ]
+  ])("refuses the contradiction %j", (options, message) => {
+    expect(problem(namespace(options))).toBe(`channel.namespaces[0].${message}`)
+    expect(problem({ channel: { without_namespace: options } })).toBe(`channel.without_namespace.${message}`)
+    expect(problem({}, { FANFARE_CHANNEL_WITHOUT_NAMESPACE: JSON.stringify(options) })).toContain(message)
+  })
+
+  it("shortens a long value", () => {
+    expect(problem({ client: { overflow: "x".repeat(10_000) } }).length).toBeLessThan(300)
+  })
+})
+
+describe("ServerConfig.load, environment", () => {
+  const file = {
+    host: "file",
+    port: 1,
+    client: { queue_max_frames: 7, overflow: "disconnect", allowed_origins: ["a"] }
+  }
+
+  it("wins over the file, key by key", () => {
+    const { client, host, port, redis_url } = config(file, {
+      HOST: "0.0.0.0",
+      PORT: "8001",
+      REDIS_URL: "redis://127.0.0.1:6379",
+      FANFARE_CLIENT_OVERFLOW: "drop_oldest"
+    })
+    expect([host, port, redis_url && Redacted.value(redis_url)]).toEqual(["0.0.0.0", 8001, "redis://127.0.0.1:6379"])
+    expect([client.overflow, client.queue_max_frames, client.allowed_origins]).toEqual(["drop_oldest", 7, ["a"]])
+  })
+
+  it("reads text, numbers, booleans, lists, durations and JSON", () => {
+    const { broker, channel, client, shutdown } = config(file, {
+      FANFARE_BROKER_REDIS_PREFIX: "12",
+      FANFARE_CLIENT_QUEUE_MAX_FRAMES: "12",
+      FANFARE_CLIENT_ALLOW_ANONYMOUS_CONNECT_WITHOUT_TOKEN: "true",
+      FANFARE_CLIENT_ALLOWED_ORIGINS: "  https://a.example\thttps://b.example ",
+      FANFARE_SHUTDOWN_TIMEOUT: "1m30s",
+      FANFARE_CHANNEL_NAMESPACES: '[{"name":"chat","allow_publish_for_client":true}]'
+    })
+    expect(broker.redis.prefix).toBe("12")
+    expect([client.queue_max_frames, client.allow_anonymous_connect_without_token]).toEqual([12, true])
+    expect(client.allowed_origins).toEqual(["https://a.example", "https://b.example"])
+    expect(Duration.toSeconds(shutdown.timeout)).toBe(90)
+    expect(channel.namespaces).toEqual([{ ...Namespace.closed, name: "chat", allow_publish_for_client: true }])
+  })
+
+  it("takes an object as JSON, and lets the variable of a key in it win", () => {
+    const { client } = config(file, {
+      FANFARE_CLIENT: '{"queue_max_frames":8,"channel_limit":3}',
+      FANFARE_CLIENT_CHANNEL_LIMIT: "4"
+    })
+    expect([client.queue_max_frames, client.channel_limit, client.overflow]).toEqual([8, 4, "disconnect"])
+  })
+
+  it("takes an empty variable for none", () => {
+    expect(config(file, { HOST: "", FANFARE_CLIENT_QUEUE_MAX_FRAMES: "", FANFARE_CHANNEL: "" })).toEqual(config(file))
+  })
+
+  it.each<[Environment, string]>([
+    [{ PORT: "http" }, 'port: "http" is not valid: expected a whole number from 0 to 65535'],
+    [{ PORT: "Infinity" }, "port: Infinity is not valid: expected a whole number from 0 to 65535"],
+    [
+      { FANFARE_CLIENT_QUEUE_MAX_FRAMES: "1.5" },
+      "client.queue_max_frames: 1.5 is not valid: expected a whole number, 1 or more"
+    ],
+    [
+      { FANFARE_SHUTDOWN_TIMEOUT: "10" },
+      'shutdown.timeout: "10" is not valid: expected a duration above 0, such as "30s"'
+    ],
+    [{ FANFARE_CHANNEL_NAMESPACES: "[{" }, 'channel.namespaces: "[{" is not valid: expected a list of objects'],
+    [
+      { FANFARE_CHANNEL_WITHOUT_NAMESPACE_PRESENCE: "1" },
+      'channel.without_namespace.presence: "1" is not valid: expected true or false'
+    ]
+  ])("refuses %j", (environment, message) => {
+    expect(problem({}, environment)).toBe(message)
+  })
+
+  it("only warns of a FANFARE_ variable that it does not know, and ignores all others", () => {
+    const environment = {
+      FANFARE_PORT: "tcp://10.0.0.1:80",
+      FANFARE_CONFIG: "x",
+      fanfare_x: "1",
+      PATH: "/",
+      FANFARE_X: "s3cret"
+    }
+    const { config, warnings } = load({}, environment)
+    expect(warnings).toEqual(["FANFARE_PORT: unknown variable, ignored", "FANFARE_X: unknown variable, ignored"])
+    expect(config).toEqual(load().config)
+  })
+
+  it("has one variable for every option", () => {
+    const names = Option.leaves(ServerConfig.options).map(({ option, path }) => Option.variable(path, option))
+    expect(new Set(names).size).toBe(names.length)
+    expect(load({}, Object.fromEntries(names.map((name) => [name, ""]))).warnings).toEqual([])
+  })
+})
+
+describe("ServerConfig.load, options that are not active", () => {
+  const history = { history_size: 10, history_ttl: "60s", presence: true }
+
+  it("warns of each that is set, once, by its path", () => {
+    const file = { channel: { without_namespace: history, namespaces: [{ name: "aa" }, { name: "bb", ...history }] } }
+    const { warnings } = load(file, {
+      FANFARE_CLIENT_COMMAND_RATE: "5",
+      FANFARE_CHANNEL_WITHOUT_NAMESPACE_PRESENCE: "true"
+    })
+    const paths = [
+      "client.command_rate",
+      ...["presence", "history_size", "history_ttl"].map((key) => `channel.without_namespace.${key}`),
+      ...["presence", "history_size", "history_ttl"].map((key) => `channel.namespaces[1].${key}`)
+    ]
+    expect(warnings.toSorted()).toEqual(paths.map((path) => `${path}: not active in this version`).toSorted())
+  })
+
+  it("warns of every option that says so, and of no other", () => {
+    const ones = Option.leaves(ServerConfig.options).filter(
+      ({ path }) => path[0] !== "channel" && path[0] !== "redis_url"
+    )
+    for (const { option, path } of ones) {
+      const value = option.secret
+        ? "secret"
+        : option.default === undefined
+          ? "x"
+          : Schema.encodeSync(option.schema)(option.default)
+      const file = path.reduceRight<unknown>((inner, key) => ({ [key]: inner }), value)
+      const expected = option.status === "later" ? [`${path.join(".")}: not active in this version`] : []
+      expect(load(file).warnings).toEqual(expected)
+    }
+  })
+})
+
+describe("ServerConfig, Redis URL", () => {
+  it.each(["redis://localhost", "redis://10.0.0.1:6380/3", "rediss://user:p%40ss@host:1/", "redis://:pw@[::1]:6379/0"])(
+    "takes %s",
+    (url) => {
+      expect(Redacted.value(config({ redis_url: url }).redis_url ?? Redacted.make(""))).toBe(url)
+    }
+  )
+
+  it.each([
+    "localhost:6379",
+    "http://h",
+    "redis://",
+    "redis:///0",
+    "redis://h/a",
+    "redis://h:99999",
+    "redis://h?x=1",
+    "redis://h#x",
+    "nonsense"
+  ])("refuses %s", (url) => {
+    expect(problem({}, { REDIS_URL: url })).toMatch(
+      /^redis_url: .* is not valid: expected redis:\/\/\[user:password@\]host\[:port\]\[\/db\], or rediss:\/\/$/
+    )
+  })
+
+  // Otherwise the client throws when it is made, and that defect ends the supervisor of the link for good.
+  it.each(["redis://:p%zz@h:6379", "redis://u%zz:p@h", " redis://h:6379"])(
+    "refuses %j, which the Redis client cannot read",
+    (url) => {
+      expect(problem({}, { REDIS_URL: url })).toContain("redis_url: ")
+    }
+  )
+
+  it("refuses a scheme in capitals: the Redis client would take it for one without TLS", () => {
+    expect(problem({}, { REDIS_URL: "REDISS://h" })).toContain("redis_url: ")
+  })
+})
+
+describe("ServerConfig, secrets", () => {
+  const SECRET = "s3cret"
+  const secrets = {
+    redis_url: `redis://user:${SECRET}@h:6379`,
+    http_api: { key: SECRET },
+    client: { token: { hmac_secret_key: SECRET, rsa_public_key: SECRET, ecdsa_public_key: SECRET } }
+  }
+
+  it("are in the configuration, and in no text of it", () => {
+    const loaded = load(secrets)
+    expect(Redacted.value(loaded.config.http_api.key ?? Redacted.make(""))).toBe(SECRET)
+    for (const text of [
+      JSON.stringify(loaded),
+      String(loaded.config.http_api.key),
+      inspect(loaded, { depth: 9 }),
+      String(loaded.config.redis_url)
+    ]) {
+      expect(text).not.toContain(SECRET)
+    }
+  })
+
+  it.each<[string, object, Environment]>([
+    ["the URL is malformed", { redis_url: `redis://user:${SECRET}@h:port` }, {}],
+    ["the URL is of another kind", {}, { REDIS_URL: `http://user:${SECRET}@h` }],
+    ["the key is no text", { http_api: { key: [SECRET] } }, {}],
+    ["a slash in the password breaks the URL", {}, { REDIS_URL: `redis://user:a/${SECRET}@h` }],
+    ["an @ in the password of a bad URL", {}, { REDIS_URL: `redis://user:a@${SECRET}@h:port` }],
+    ["the URL lacks its scheme", {}, { REDIS_URL: `user:${SECRET}@h:6379` }],
+    ["another value is wrong", { ...secrets, port: "x" }, {}],
+    ["a URL stands under an unknown key", { redis: { url: `redis://user:${SECRET}@h` } }, {}],
+    ["the key stands where its object belongs", { http_api: SECRET }, {}],
+    ["the token key stands where its object belongs", { client: { token: SECRET } }, {}],
+    ["the key is misspelt", { http_api: { api_key: SECRET } }, {}],
+    ["the token key is misspelt", { client: { token: { hmac_secret: SECRET } } }, {}],
+    ["the JSON of its object is malformed", {}, { FANFARE_HTTP_API: `{"key":"${SECRET}"` }],
+    ["the JSON of an outer object is malformed", {}, { FANFARE_CLIENT: `{"token":{"hmac_secret_key":"${SECRET}"}` }]
+  ])("are in no message where %s", (_, file, environment) => {
+    expect(problem(file, environment)).toContain("expected")
+    expect(problem(file, environment)).not.toContain(SECRET)
+  })
+
+  it("make a token required, each of them", () => {
+    expect(ServerConfig.requiresToken(config({}))).toBe(false)
+    for (const key of ["hmac_secret_key", "rsa_public_key", "ecdsa_public_key"]) {
+      expect(ServerConfig.requiresToken(config({ client: { token: { [key]: SECRET } } }))).toBe(true)
+    }
+  })
+})
+
+describe("ServerConfig.layer", () => {
+  it.effect("logs the warnings and fails with what is wrong", () =>
+    Effect.gen(function* () {
+      const logs: Array<unknown> = []
+      const logger = Logger.replace(
+        Logger.defaultLogger,
+        Logger.make(({ message }) => logs.push(message))
+      )
+      const build = (input: ServerConfig.Input) =>
+        Effect.scoped(Effect.either(Layer.build(Layer.provide(ServerConfig.layer(input), logger))))
+      expect(Either.isRight(yield* build({ client: { command_rate: 1 } }))).toBe(true)
+      expect(logs.flat()).toEqual(["client.command_rate: not active in this version"])
+      const failed = yield* build({ port: "x" })
+      expect(Either.isLeft(failed) && failed.left).toMatchObject({ _tag: "ConfigError" })
+    })
+  )
+
+  it("checks channel names against channel.max_length", () => {
+    const short = config({ channel: { max_length: 3 } })
+    expect(Either.isRight(ServerConfig.parseChannel(short, "abc"))).toBe(true)
+    expect(Either.isLeft(ServerConfig.parseChannel(short, "abcd"))).toBe(true)
+  })
+})
+
+describe("Duration.FromText", () => {
+  const decode = Schema.decodeUnknownEither(Text.FromText)
+
+  it.each([
+    ["0", 0],
+    ["0s", 0],
+    ["250ms", 250],
+    ["300s", 300_000],
+    ["5m", 300_000],
+    ["1.5h", 5_400_000],
+    ["1m30s", 90_000],
+    ["1h2m3s4ms", 3_723_004]
+  ])("reads %s", (text, millis) => {
+    expect(Either.map(decode(text), Duration.toMillis)).toEqual(Either.right(millis))
+  })
+
+  it.each([
+    "",
+    " ",
+    "5",
+    "-5s",
+    "+5s",
+    "5 s",
+    "5S",
+    "s",
+    "5d",
+    "1e3s",
+    ".5s",
+    "5.s",
+    "5s ",
+    "infinity",
+    `${"9".repeat(400)}s`,
+    5,
+    null
+  ])("refuses %j", (text) => {
+    expect(Either.isLeft(decode(text))).toBe(true)
+  })
+
+  it.prop("reads what it writes", [FastCheck.nat()], ([millis]) => {
+    const text = Schema.encodeSync(Text.FromText)(Duration.millis(millis))
+    expect(Either.map(decode(text), Duration.toMillis)).toEqual(Either.right(millis))
+  })
+})

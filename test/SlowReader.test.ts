@@ -1,0 +1,188 @@
+import { describe, expect } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Http from "./support/http.ts"
+import { live } from "./support/it.ts"
+import * as Program from "./support/program.ts"
+import * as Server from "./support/server.ts"
+import * as Socket from "./support/socket.ts"
+import { eventually, Watched } from "./support/wait.ts"
+
+const OPEN = {
+  allow_subscribe_for_client: true,
+  allow_subscribe_for_anonymous: true,
+  allow_publish_for_subscriber: true,
+  allow_publish_for_anonymous: true
+}
+
+const NO_HISTORY = JSON.stringify([{ name: "fast", ...OPEN }])
+
+const PATH = "/channels/fast:lane"
+const BYTES = 16 * 1024
+const MESSAGES = (20 * 1024 * 1024) / BYTES
+/** Messages on their way at a time: half of a mailbox's bytes. */
+const WINDOW = 32
+
+const message = (index: number): string => `${index} `.padEnd(BYTES, "x")
+
+/** A reader that counts, and checks that what it gets is in order. */
+const counting = (url: string, watched: Watched) =>
+  Effect.gen(function* () {
+    const reader = { count: 0, last: -1, ordered: true }
+    const socket = yield* Socket.open(url, {
+      onText: (text) => {
+        const index = Number.parseInt(text, 10)
+        reader.ordered &&= index > reader.last
+        reader.last = index
+        reader.count++
+        watched.changed()
+      }
+    })
+    return { reader, socket }
+  })
+
+describe("a reader that stops", () => {
+  live(
+    "harms nobody: 99 others get 20 MB, memory stays, and what it gets plus what is counted as dropped is everything",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* Program.start({
+          probe: true,
+          env: { FANFARE_CHANNEL_NAMESPACES: NO_HISTORY, FANFARE_CLIENT_WRITE_TIMEOUT: "5m" }
+        })
+        const watched = new Watched()
+        const fast = yield* Effect.all(Array.from({ length: 99 }, () => counting(server.ws + PATH, watched)))
+        const slow = yield* counting(server.ws + PATH, watched)
+        slow.socket.pause()
+        const before = yield* server.memory
+        const publisher = fast[0]?.socket
+        const confirmed = (): number => Math.min(...fast.map(({ reader }) => reader.count))
+        for (let index = 0; index < MESSAGES; index++) {
+          publisher?.send(message(index))
+          yield* watched.until(
+            () => index + 1 - confirmed() < WINDOW,
+            () => `${confirmed()} of ${index} confirmed`
+          )
+        }
+        yield* watched.until(
+          () => confirmed() === MESSAGES,
+          () => `${confirmed()} of ${MESSAGES} confirmed`
+        )
+        expect(fast.every(({ reader, socket }) => reader.ordered && !socket.isClosed())).toBe(true)
+        expect(slow.reader.count).toBe(0)
+        const after = yield* server.memory
+        expect(after - before).toBeLessThan(64 * 1024 * 1024)
+
+        slow.socket.resume()
+        const dropped = (yield* Http.metrics(server.http))['fanfare_dropped_total{reason="mailbox_full"}'] ?? 0
+        expect(dropped).toBeGreaterThan(0)
+        yield* watched.until(
+          () => slow.reader.count + dropped >= MESSAGES,
+          () => `${slow.reader.count} received and ${dropped} dropped of ${MESSAGES}`
+        )
+        // The last message comes behind all that was queued.
+        publisher?.send(message(MESSAGES))
+        yield* watched.until(() => slow.reader.last === MESSAGES, "the last message")
+        expect(slow.reader.count + dropped).toBe(MESSAGES + 1)
+        expect(slow.reader.ordered).toBe(true)
+        expect(slow.socket.isClosed()).toBe(false)
+      }),
+    120_000
+  )
+
+  /** Publishes until a paused reader's mailbox has overflowed. */
+  const overflow = (server: Server.Running, channel: string) =>
+    Effect.gen(function* () {
+      for (let index = 0; server.metrics.disconnects.get(3008) === undefined; index++) {
+        yield* server.publisher.publishRaw(channel, { data: message(index), json: false })
+        yield* Effect.yieldNow()
+      }
+    })
+
+  live("overflow disconnect: one that resumes in time sees 3008", () =>
+    Effect.gen(function* () {
+      const server = yield* Server.start({ config: { client: { overflow: "disconnect" } } })
+      const slow = yield* counting(`${server.ws}/channels/public:lane`, new Watched())
+      slow.socket.pause()
+      yield* overflow(server, "public:lane")
+      slow.socket.resume()
+      expect(yield* slow.socket.closed).toEqual({ code: 3008, reason: "slow" })
+      expect(slow.reader.ordered).toBe(true)
+    })
+  )
+
+  live("overflow disconnect: one that does not is terminated after client.write_timeout", () =>
+    Effect.gen(function* () {
+      const server = yield* Server.start({ config: { client: { overflow: "disconnect", write_timeout: "1s" } } })
+      const slow = yield* counting(`${server.ws}/channels/public:lane`, new Watched())
+      slow.socket.pause()
+      yield* overflow(server, "public:lane")
+      const before = Date.now()
+      yield* eventually(Effect.sync(server.connections.count), (count) => count === 0, "the slow one is gone")
+      expect(Date.now() - before).toBeGreaterThan(700)
+      expect(Date.now() - before).toBeLessThan(3000)
+      slow.socket.resume()
+      expect((yield* slow.socket.closed).code).toBe(1006)
+    })
+  )
+
+  live("write timeout: one that takes nothing is disconnected with 3008, whatever the overflow policy", () =>
+    Effect.gen(function* () {
+      const server = yield* Server.start({ config: { client: { write_timeout: "1s" } } })
+      const slow = yield* counting(`${server.ws}/channels/public:lane`, new Watched())
+      slow.socket.pause()
+      yield* overflow(server, "public:lane")
+      expect(server.metrics.dropped.mailbox_full).toBeGreaterThan(0)
+      slow.socket.resume()
+      expect(yield* slow.socket.closed).toEqual({ code: 3008, reason: "slow" })
+    })
+  )
+
+  live("drop_oldest: what is kept is the newest", () =>
+    Effect.gen(function* () {
+      const server = yield* Server.start({ config: { client: { overflow: "drop_oldest", queue_max_frames: 8 } } })
+      const watched = new Watched()
+      const slow = yield* counting(`${server.ws}/channels/public:lane`, watched)
+      slow.socket.pause()
+      let published = 0
+      while (server.metrics.dropped.mailbox_full < 100) {
+        yield* server.publisher.publishRaw("public:lane", { data: message(published++), json: false })
+        yield* Effect.yieldNow()
+      }
+      const dropped = (): number => server.metrics.dropped.mailbox_full
+      slow.socket.resume()
+      yield* watched.until(
+        () => slow.reader.last === published - 1,
+        () => `the newest, ${published - 1}; the last is ${slow.reader.last}`
+      )
+      expect(slow.reader.count + dropped()).toBe(published)
+      expect(slow.reader.ordered).toBe(true)
+    })
+  )
+})
+
+describe("a client that sends faster than it is served", () => {
+  live("is not read any more at the bound of its inbox, and loses nothing", () =>
+    Effect.gen(function* () {
+      const gate = yield* Effect.makeLatch(false)
+      const server = yield* Server.start({ hooks: { onPublish: () => gate.await } })
+      const reader = yield* Socket.open(`${server.ws}/channels/public:lane`)
+      const writer = yield* Socket.open(`${server.ws}/channels/public:lane`, { onText: () => undefined })
+      const total = 4000
+      for (let index = 0; index < total; index++) writer.send(`${index} `.padEnd(1024, "x"))
+      yield* eventually(
+        Effect.sync(() => server.metrics.framesReceived),
+        (count) => count >= 64,
+        "the inbox is full"
+      )
+      // A message through the server and back: whatever it would have read by then, it has.
+      yield* Http.send(`${server.http}/health/live`)
+      // The inbox, what is running, and what one read of 64 KiB held beyond it.
+      expect(server.metrics.framesReceived).toBeLessThan(64 + 32 + 2 * 64)
+      yield* gate.open
+      yield* reader.count(total)
+      expect(reader.received.map((text) => Number.parseInt(text, 10))).toEqual(
+        Array.from({ length: total }, (_, index) => index)
+      )
+    })
+  )
+})
