@@ -20,6 +20,7 @@ import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import { Buffer } from "node:buffer"
 import * as Frame from "./Frame.ts"
@@ -186,7 +187,11 @@ export class Connection implements Hub.Subscriber, Outlet {
   received(text: string): void {
     this.#metrics.framesReceived++
     if (this.#ended !== undefined || this.#session === undefined) return
-    if (this.#session.receive(text)) this.ponged()
+    // A throw here would be an uncaught exception of the process; it costs this connection instead.
+    const session = this.#session
+    const answered = Either.try(() => session.receive(text))
+    if (Either.isLeft(answered)) this.end(Codes.serverError, String(answered.left))
+    else if (answered.right) this.ponged()
   }
 
   /** The peer answered a ping. */

@@ -112,6 +112,18 @@ const fromConfig = (config: ServerConfig.Config): Context.Tag.Service<Hooks> => 
     return name === undefined ? "channel.without_namespace" : `namespace "${name}"`
   }
 
+  /** Permits what all of these options permit; a refusal names those that are missing. */
+  const permit = (
+    channel: string,
+    namespace: Namespace.Namespace,
+    needed: ReadonlyArray<keyof typeof Namespace.options>
+  ): Effect.Effect<void, Rejected> => {
+    const missing = needed.filter((option) => namespace[option] !== true)
+    return missing.length === 0
+      ? Effect.void
+      : Effect.fail(rejected(Codes.permissionDenied, `${missing.join(" and ")} of ${where(channel)} would permit it`))
+  }
+
   return Hooks.of({
     onConnect: ({ token }) => {
       const required = ServerConfig.requiresToken(config)
@@ -132,23 +144,20 @@ const fromConfig = (config: ServerConfig.Config): Context.Tag.Service<Hooks> => 
     onSubscribe: ({ client, channel }) => {
       const namespace = Namespace.find(channels, channel)
       if (namespace === undefined) return Effect.fail(unknown(channel))
-      const option = client.user === "" ? "allow_subscribe_for_anonymous" : "allow_subscribe_for_client"
-      const permitted =
-        namespace.allow_subscribe_for_client && (client.user !== "" || namespace.allow_subscribe_for_anonymous)
-      return permitted
-        ? Effect.void
-        : Effect.fail(rejected(Codes.permissionDenied, `${option} of ${where(channel)} would permit it`))
+      return permit(channel, namespace, [
+        "allow_subscribe_for_client",
+        ...(client.user === "" ? (["allow_subscribe_for_anonymous"] as const) : [])
+      ])
     },
     onPublish: ({ client, channel, subscribed }) => {
       const namespace = Namespace.find(channels, channel)
       if (namespace === undefined) return Effect.fail(unknown(channel))
-      const known = client.user !== "" || namespace.allow_publish_for_anonymous
-      const permitted =
-        known && (namespace.allow_publish_for_client || (subscribed && namespace.allow_publish_for_subscriber))
-      const option = known ? "allow_publish_for_client" : "allow_publish_for_anonymous"
-      return permitted
-        ? Effect.void
-        : Effect.fail(rejected(Codes.permissionDenied, `${option} of ${where(channel)} would permit it`))
+      return permit(channel, namespace, [
+        subscribed && namespace.allow_publish_for_subscriber
+          ? "allow_publish_for_subscriber"
+          : "allow_publish_for_client",
+        ...(client.user === "" ? (["allow_publish_for_anonymous"] as const) : [])
+      ])
     },
     onRpc: ({ method }) => Effect.fail(rejected(Codes.notAvailable, `no onRpc hook answers "${method}"`)),
     onDisconnect: () => Effect.void

@@ -81,11 +81,16 @@ const flag = (default_: boolean, doc: string, status: Option.Status = "active") 
 const list = (doc: string, expected: string) =>
   Option.make(Schema.Array(Schema.NonEmptyString), [], { kind: "list", doc, expected })
 
+const isDecodable = (text: string): boolean => Either.isRight(Either.try(() => decodeURIComponent(text)))
+
+// As strict as the Redis client, which throws on some URLs that `URL` takes, and
+// would read a scheme in capitals as one without TLS.
 const isRedisUrl = (text: string): boolean => {
-  if (!URL.canParse(text)) return false
+  if (!/^rediss?:\/\//.test(text) || !URL.canParse(text)) return false
   const url = new URL(text)
   return (
-    (url.protocol === "redis:" || url.protocol === "rediss:") &&
+    isDecodable(url.username) &&
+    isDecodable(url.password) &&
     url.hostname !== "" &&
     /^\/?\d*$/.test(url.pathname) &&
     url.search === "" &&
@@ -114,6 +119,7 @@ export const options = {
       kind: "text",
       doc: "the Redis that connects the instances, `redis://` or `rediss://`, with user and password where it has them; without it the broker is in process",
       expected: "redis://[user:password@]host[:port][/db], or rediss://",
+      secret: true,
       env: "REDIS_URL"
     }
   ),

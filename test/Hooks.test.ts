@@ -12,7 +12,8 @@ type Service = Context.Tag.Service<Hooks.Hooks>
 type Allowed = Readonly<Record<string, boolean>>
 
 const build = (layer: Layer.Layer<Hooks.Hooks, never, ServerConfig.ServerConfig>, input: ServerConfig.Input): Service =>
-  Layer.build(Layer.provide(layer, ServerConfig.layer(input))).pipe(
+  Layer.succeed(ServerConfig.ServerConfig, Either.getOrThrow(ServerConfig.load(input)).config).pipe(
+    (config) => Layer.build(Layer.provide(layer, config)),
     Effect.scoped,
     Effect.map(Context.get(Hooks.Hooks)),
     Effect.runSync
@@ -109,11 +110,10 @@ describe("Hooks.layerConfig, permissions", () => {
         const permitted = sufficient.some((needed) => needed.every((option) => set.includes(option)))
         const result = answer({ place, client, ask }, options)
         expect(Either.isRight(result), `${ask} with ${set.join()}`).toBe(permitted)
-        if (Either.isLeft(result)) {
-          expect(result.left).toMatchObject({ code: Codes.permissionDenied.code, message: "permission denied" })
-          expect(result.left.disconnect ?? false).toBe(false)
-          expect(result.left.detail).toContain(place.named)
-        }
+        if (permitted) continue
+        const refusal = Either.getOrThrow(Either.flip(result))
+        expect([refusal.code, refusal.message, refusal.disconnect ?? false]).toEqual([103, "permission denied", false])
+        expect(refusal.detail).toContain(place.named)
       }
     })
   }

@@ -71,12 +71,12 @@ class Model {
 
   /** Whole groups: one, and more while they stay within `bytes`. */
   take(bytes: number): ReadonlyArray<One> {
-    let taken: ReadonlyArray<One> = []
+    const taken: Array<One> = []
     while (taken.length < this.queue.length) {
       const group = this.queue[taken.length]?.group
       const more = this.queue.filter((one) => one.group === group)
       if (taken.length > 0 && sum(taken) + sum(more) > bytes) break
-      taken = [...taken, ...more]
+      taken.push(...more)
     }
     this.queue = this.queue.slice(taken.length)
     return taken

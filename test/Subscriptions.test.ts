@@ -89,7 +89,8 @@ const sent = (redis: Redis): ReadonlyArray<string> =>
   redis.seen.map(({ channels, kind }) => `${kind} ${channels.join()}`)
 
 type Step =
-  | { readonly _tag: "Want" | "Release"; readonly channel: string }
+  | { readonly _tag: "Want"; readonly channel: string }
+  | { readonly _tag: "Release"; readonly channel: string }
   | { readonly _tag: "Answer" }
   | { readonly _tag: "Yield"; readonly times: number }
 

@@ -45,7 +45,12 @@ const expectDelays = (measured: ReadonlyArray<number>, failures: ReadonlyArray<n
 }
 
 /** Supervises `link` until there were `count` attempts, on the clock of the test. */
-const attemptsOf = (link: Effect.Effect<never, string>, attempts: ReadonlyArray<Attempt>, count: number, seed = "one") =>
+const attemptsOf = (
+  link: Effect.Effect<never, string>,
+  attempts: ReadonlyArray<Attempt>,
+  count: number,
+  seed = "one"
+) =>
   Effect.gen(function* () {
     const supervisor = yield* Effect.fork(Redis.supervise(link, Redis.retrySchedule, HEALTHY))
     // No delay and no life is longer than this; each step lets at most a few attempts happen.
@@ -142,7 +147,10 @@ describe("supervise for a long outage", () => {
   it.effect("tries again 3000 times, always between 2.6 s and 4 s apart", () =>
     Effect.gen(function* () {
       const measured = yield* outage(3000, "long")
-      expectDelays(measured, Array.from({ length: 3000 }, (_, index) => index + 1))
+      expectDelays(
+        measured,
+        Array.from({ length: 3000 }, (_, index) => index + 1)
+      )
       for (const delay of measured.slice(7)) {
         expect(delay).toBeGreaterThan(2600)
         expect(delay).toBeLessThanOrEqual(4000)

@@ -7,11 +7,16 @@
  * neighbouring versions understand each other during a rolling upgrade.
  */
 import * as Either from "effect/Either"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { ClientInfo, Publication } from "../protocol/Publication.ts"
 
 /** The version that this instance reads and writes. */
 export const VERSION = 1
+
+// Not Schema.Record, which would lose a tag named `__proto__`.
+const isTags = (value: unknown): value is Readonly<Record<string, string>> =>
+  Predicate.isRecord(value) && Object.values(value).every(Predicate.isString)
 
 const Header = Schema.Struct({
   v: Schema.Int,
@@ -27,7 +32,7 @@ const Header = Schema.Struct({
   ),
   offset: Schema.optional(Schema.NonNegativeInt),
   epoch: Schema.optional(Schema.String),
-  tags: Schema.optional(Schema.Record({ key: Schema.String, value: Schema.String }))
+  tags: Schema.optional(Schema.declare(isTags))
 })
 
 type Header = Schema.Schema.Type<typeof Header>

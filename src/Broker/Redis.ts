@@ -9,6 +9,7 @@
  * `Degraded → Resyncing → Live → Degraded …`: each change is in `state`, in the
  * log and in the metrics.
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -40,15 +41,17 @@ const HEALTHY_AFTER = Duration.seconds(5)
 /** Longest wait for what is on its way, when a drain begins. */
 const SETTLE_TIMEOUT = Duration.seconds(2)
 
-/** Longest delay before the jitter, which adds up to a fifth: 4 s after it. */
-const LONGEST_DELAY = Duration.millis(4000 / 1.2)
+/** Delays in milliseconds, before the jitter, which adds up to a fifth: 4 s at most after it. */
+const LONGEST_DELAY = 4000 / 1.2
+const FIRST_DELAY = 100
 
 /**
  * The delays between attempts to open a link: from 100 ms, doubled each time,
  * jittered by a fifth so that instances do not come back in step, 4 s at most.
  */
-export const retrySchedule: Schedule.Schedule<unknown> = Schedule.exponential(Duration.millis(100)).pipe(
-  Schedule.modifyDelay((_, delay) => Duration.min(delay, LONGEST_DELAY)),
+export const retrySchedule: Schedule.Schedule<unknown> = Schedule.forever.pipe(
+  // Not Schedule.exponential: its delay overflows after 998 attempts, and the schedule dies of it.
+  Schedule.addDelay((attempt) => Duration.millis(Math.min(FIRST_DELAY * 2 ** attempt, LONGEST_DELAY))),
   Schedule.jittered
 )
 
@@ -66,7 +69,8 @@ export const supervise = <E>(
     const driver = yield* Schedule.driver(schedule)
     const once = Effect.gen(function* () {
       const opened = yield* Clock.currentTimeMillis
-      yield* Effect.ignore(link)
+      // Whatever ends it, a defect too, is followed by another attempt.
+      yield* Effect.exit(link)
       const lived = (yield* Clock.currentTimeMillis) - opened
       if (lived >= Duration.toMillis(healthyAfter)) yield* driver.reset
       yield* Effect.ignore(driver.next(undefined))
@@ -172,6 +176,12 @@ const make = (url: Redacted.Redacted) =>
           : Effect.logDebug(`broker still degraded: ${error.message}`)
       })
 
+    const broken = (defect: unknown) =>
+      Effect.zipRight(
+        Effect.logError("the Redis link broke", Cause.die(defect)),
+        Effect.fail(new Redis.LinkLost({ message: "a defect, logged above", cause: defect }))
+      )
+
     const serve = Effect.scoped(
       Effect.gen(function* () {
         const opened = yield* openLink(url)
@@ -183,7 +193,7 @@ const make = (url: Redacted.Redacted) =>
         link = opened
         yield* live
         return yield* Effect.raceFirst(watch, subscriptions.maintain(commands))
-      }).pipe(Effect.tapError(degraded))
+      }).pipe(Effect.catchAllDefect(broken), Effect.tapError(degraded))
     )
 
     yield* Effect.forkScoped(supervise(serve, retrySchedule, HEALTHY_AFTER))

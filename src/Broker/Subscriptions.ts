@@ -74,7 +74,7 @@ export const make = <E>(): Effect.Effect<Subscriptions<E>> =>
         for (const channel of leaving) confirmed.delete(channel)
         for (const channel of batch) {
           if (confirmed.has(channel)) settle(channel, Effect.void)
-          else if (!wanted.has(channel)) waiting.delete(channel)
+          else if (!wanted.has(channel)) settle(channel, Effect.interrupt)
         }
         const join = joining.length === 0 ? Effect.void : commands.subscribe(joining)
         const leave = leaving.length === 0 ? Effect.void : commands.unsubscribe(leaving)

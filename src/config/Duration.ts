@@ -16,7 +16,7 @@ const parse = (text: string): number | undefined => {
   for (const [, amount, unit] of text.matchAll(PART)) {
     total += Number(amount) * UNITS[unit as keyof typeof UNITS]
   }
-  return total
+  return Number.isFinite(total) ? total : undefined
 }
 
 /** A finite duration; encoded as text with a unit. */

@@ -12,11 +12,23 @@ type Json = { readonly [key: string]: unknown }
 
 const MAX_SHOWN = 80
 
-/** A value for a message: short, on one line, without the password of a URL. */
+/** A value for a message: short, on one line. */
 const show = (value: unknown): string => {
-  const shown = (JSON.stringify(value) ?? String(value)).replace(/\/\/[^/@"]*@/g, "//***@")
+  const shown = typeof value === "number" ? String(value) : (JSON.stringify(value) ?? String(value))
   return shown.length > MAX_SHOWN ? `${shown.slice(0, MAX_SHOWN)}…` : shown
 }
+
+/** The same where a secret may stand, in the wrong place or under a misspelt key. */
+const showBesideSecrets = (value: unknown): string => {
+  const harmless = typeof value === "number" || typeof value === "boolean" || value === null
+  return harmless || (Array.isArray(value) && value.length === 0) ? show(value) : "its value"
+}
+
+const hasSecret = (tree: Option.Tree): boolean => Option.leaves(tree).some(({ option }) => option.secret)
+
+const hasOwnSecret = (tree: Option.Tree): boolean => Object.values(tree).some((node) => Option.is(node) && node.secret)
+
+const showKey = (key: string): string => (/^[\w.-]+$/.test(key) ? key : JSON.stringify(key))
 
 const invalid = (key: string, value: string, expected: string): ConfigError =>
   new ConfigError({ message: `${key}: ${value} is not valid: expected ${expected}` })
@@ -42,13 +54,19 @@ const decodeOption = (option: Option.Option<any>, value: unknown, key: string): 
 /** Decodes an object; a key that the tree does not have is an error. */
 export const decodeTree = (tree: Option.Tree, value: unknown, at: string): Either.Either<Decoded, ConfigError> => {
   if (!Predicate.isRecord(value))
-    return Either.left(invalid(at === "" ? "the configuration" : at, show(value), "an object"))
-  const path = (key: string) => (at === "" ? key : `${at}.${key}`)
+    return Either.left(
+      invalid(
+        at === "" ? "the configuration" : at,
+        hasSecret(tree) ? showBesideSecrets(value) : show(value),
+        "an object"
+      )
+    )
+  const path = (key: string) => (at === "" ? showKey(key) : `${at}.${showKey(key)}`)
   for (const key of Object.keys(value)) {
     if (!Object.hasOwn(tree, key)) {
       return Either.left(
         new ConfigError({
-          message: `${path(key)}: unknown key (value ${show(value[key])}): expected one of ${Object.keys(tree).join(", ")}`
+          message: `${path(key)}: unknown key (value ${hasOwnSecret(tree) ? showBesideSecrets(value[key]) : show(value[key])}): expected one of ${Object.keys(tree).join(", ")}`
         })
       )
     }

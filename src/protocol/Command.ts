@@ -62,10 +62,18 @@ export type Line =
 
 const MAX_ID = 2 ** 32 - 1
 
+const NOTHING = {}
+
+// A struct without fields takes any value, and keeps it as it is.
+const decodeNothing = (params: unknown): Either.Either<object, unknown> =>
+  Predicate.isRecord(params) ? Either.right(NOTHING) : Either.left(params)
+
 const decoders = Object.fromEntries(
   Object.entries(methods).map(([method, schema]) => [
     method,
-    Schema.decodeUnknownEither(schema as Schema.Schema<any, any>)
+    Object.keys(schema.fields).length === 0
+      ? decodeNothing
+      : Schema.decodeUnknownEither(schema as Schema.Schema<any, any>)
   ])
 ) as Record<string, (params: unknown) => Either.Either<any, unknown>>
 

@@ -44,8 +44,8 @@ export const publication = (one: Publication): string =>
   object({
     data: data(one),
     info: one.info && clientInfo(one.info),
-    offset: one.offset === undefined ? undefined : String(one.offset),
-    tags: one.tags && JSON.stringify(one.tags)
+    offset: one.offset === undefined || one.offset === 0 ? undefined : String(one.offset),
+    tags: one.tags === undefined || Object.keys(one.tags).length === 0 ? undefined : JSON.stringify(one.tags)
   })
 
 /** A push of a publication. */

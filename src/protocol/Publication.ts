@@ -7,6 +7,7 @@
  * than its length.
  */
 import * as Either from "effect/Either"
+import * as Raw from "./Raw.ts"
 
 /** Who published, or who is in a channel. `connInfo` and `chanInfo` are raw JSON. */
 export interface ClientInfo {
@@ -33,7 +34,9 @@ export interface Publication {
   readonly tags?: Readonly<Record<string, string>>
 }
 
-const isJson = (text: string): boolean => Either.isRight(Either.try((): unknown => JSON.parse(text)))
+// What is nested too deep for common JSON readers is carried as text.
+const isJson = (text: string): boolean =>
+  Either.isRight(Either.try((): unknown => JSON.parse(text))) && Raw.isShallow(text)
 
 /** A publication of a text that may or may not be JSON. */
 export const fromText = (data: string, info?: ClientInfo): Publication =>

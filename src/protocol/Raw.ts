@@ -34,8 +34,8 @@ const skipString = (text: string, from: number): number => {
   }
 }
 
-/** The index after the value that begins at `from`; -1 where it is nested deeper than `MAX_DEPTH`. */
-const skipValue = (text: string, from: number): number => {
+/** The index after the value that begins at `from`; -1 where it is nested deeper than `limit`. */
+const skipValue = (text: string, from: number, limit: number): number => {
   let depth = 0
   let at = from
   do {
@@ -43,7 +43,7 @@ const skipValue = (text: string, from: number): number => {
     if (code === QUOTE) {
       at = skipString(text, at)
     } else if (code === OPEN_BRACE || code === OPEN_BRACKET) {
-      if (++depth > MAX_DEPTH) return -1
+      if (++depth > limit) return -1
       at++
     } else if (code === CLOSE_BRACE || code === CLOSE_BRACKET) {
       depth--
@@ -74,7 +74,7 @@ const keyIs = (text: string, start: number, end: number, key: string): boolean =
 }
 
 /** The value of the last member named `key` (as `JSON.parse` would take it) of the object that begins at `from`. */
-const findMember = (text: string, from: number, key: string): Span | undefined | "too deep" => {
+const findMember = (text: string, from: number, key: string, limit: number): Span | undefined | "too deep" => {
   let found: Span | undefined
   let at = skipSpace(text, from)
   if (text.charCodeAt(at) !== OPEN_BRACE) return undefined
@@ -85,7 +85,7 @@ const findMember = (text: string, from: number, key: string): Span | undefined |
     at = skipSpace(text, keyEnd)
     if (text.charCodeAt(at) !== COLON) return undefined
     const start = skipSpace(text, at + 1)
-    const end = skipValue(text, start)
+    const end = skipValue(text, start, limit)
     if (end === -1) return "too deep"
     if (keyIs(text, keyStart, keyEnd, key)) found = { start, end }
     at = skipSpace(text, end)
@@ -99,7 +99,7 @@ const findMember = (text: string, from: number, key: string): Span | undefined |
 export type Found = { readonly text: string } | undefined | "too deep"
 
 const textOf = (text: string, from: number, key: string): Found => {
-  const value = findMember(text, from, key)
+  const value = findMember(text, from, key, MAX_DEPTH)
   return value === undefined || value === "too deep" ? value : { text: text.slice(value.start, value.end) }
 }
 
@@ -108,6 +108,10 @@ export const property = (text: string, key: string): Found => textOf(text, 0, ke
 
 /** The text of the member `inner` of the member `outer` of a JSON object. */
 export const member = (text: string, outer: string, inner: string): Found => {
-  const object = findMember(text, 0, outer)
+  // The object around it is not its own.
+  const object = findMember(text, 0, outer, MAX_DEPTH + 1)
   return object === undefined || object === "too deep" ? object : textOf(text, object.start, inner)
 }
+
+/** Whether a JSON text is nested no deeper than `MAX_DEPTH`. */
+export const isShallow = (text: string): boolean => skipValue(text, skipSpace(text, 0), MAX_DEPTH) !== -1

@@ -3,7 +3,7 @@
  * WebSocket handshake and lets any page connect to any host, so the server has
  * to ask (cross-site WebSocket hijacking; RFC 6455, section 10.2).
  */
-import { isIP } from "node:net"
+import { BlockList, isIP } from "node:net"
 
 /** What the rule looks at. */
 export interface Request {
@@ -24,11 +24,16 @@ const hostname = (host: string): string | undefined => {
   return URL.canParse(url) ? new URL(url).hostname : undefined
 }
 
+const LOOPBACK = new BlockList()
+LOOPBACK.addSubnet("127.0.0.0", 8, "ipv4")
+LOOPBACK.addAddress("::1", "ipv6")
+
 /** Whether an address or host name means this machine alone. */
 export const isLoopback = (name: string): boolean => {
   const bare = name.replace(/^\[|\]$/g, "").toLowerCase()
-  if (bare === "localhost" || bare.endsWith(".localhost") || bare === "::1") return true
-  return isIP(bare) === 4 && bare.startsWith("127.")
+  if (bare === "localhost" || bare.endsWith(".localhost")) return true
+  const family = isIP(bare)
+  return family !== 0 && LOOPBACK.check(bare, family === 4 ? "ipv4" : "ipv6")
 }
 
 const withPort = (url: URL): string => {

@@ -11,7 +11,7 @@ export const parse = (
   for (const entry of entries) {
     const [address = "", bits, ...rest] = entry.split("/")
     const family = isIP(address)
-    const prefix = bits === undefined ? (family === 4 ? 32 : 128) : Number(bits)
+    const prefix = bits === undefined ? (family === 4 ? 32 : 128) : /^\d+$/.test(bits) ? Number(bits) : Number.NaN
     const fits = Number.isInteger(prefix) && prefix >= 0 && prefix <= (family === 4 ? 32 : 128) && bits !== ""
     if (family === 0 || !fits || rest.length > 0) invalid.push(entry)
     else trusted.addSubnet(address, prefix, family === 4 ? "ipv4" : "ipv6")
