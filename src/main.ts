@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The program: environment, arguments, signals and the logger, and nothing else. */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -103,26 +104,39 @@ const program = Effect.gen(function* () {
   return yield* serve(yield* ServerConfig.load(file, process.env))
 })
 
-const SIGNALS = ["SIGTERM", "SIGINT"] as const
-
 // Not NodeRuntime.runMain: it calls process.exit, and forgets its handlers on
 // the first signal. Here the first one drains, and the process ends by itself
 // once nothing is left; a second one ends it at once.
 const main = Effect.runFork(program)
 
-let draining = false
+// On Ctrl-C the terminal sends SIGINT to every process of its group, and
+// `deno task` passes on the one that it got itself: the same signal so soon
+// again is no second one.
+const ECHO_MILLIS = 250
 
-// One listener for both: Deno would call one that is added here for this very signal too.
-const onSignal = (): void => {
-  if (draining) process.exit(1)
-  draining = true
-  Effect.runFork(Fiber.interruptFork(main))
+let first: { readonly signal: string; readonly at: number } | undefined
+
+const onSignal = (signal: string): void => {
+  const now = Effect.runSync(Clock.currentTimeMillis)
+  if (first === undefined) {
+    first = { signal, at: now }
+    Effect.runFork(Fiber.interruptFork(main))
+  } else if (signal !== first.signal || now - first.at > ECHO_MILLIS) {
+    process.exit(1)
+  }
 }
 
-for (const signal of SIGNALS) process.on(signal, onSignal)
+// One listener a signal, kept to the end: Deno would call one that is added
+// while a signal is handled for that very signal too.
+const SIGNALS = [
+  ["SIGTERM", () => onSignal("SIGTERM")],
+  ["SIGINT", () => onSignal("SIGINT")]
+] as const
+
+for (const [signal, listener] of SIGNALS) process.on(signal, listener)
 
 main.addObserver((exit) => {
-  for (const signal of SIGNALS) process.off(signal, onSignal)
+  for (const [signal, listener] of SIGNALS) process.off(signal, listener)
   if (Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause)) return
   process.exitCode = 1
   const problem = Cause.squash(exit.cause)

@@ -42,7 +42,7 @@ for (const [name, start] of brokers) {
           () => got.length === 2,
           () => JSON.stringify(got)
         )
-        const id = (alice as unknown as { readonly _client: string })._client
+        const { _client: id } = alice as unknown as { readonly _client: string }
         expect(got[0]).toEqual([{ n: 1 }, id])
         expect((got[1] as ReadonlyArray<unknown>)[0]).toBe("two")
 

@@ -78,6 +78,18 @@ describe("deno task start", () => {
     })
   )
 
+  live("drains on Ctrl-C, which reaches it twice: from the terminal and from the task runner", () =>
+    Effect.gen(function* () {
+      const runner = yield* Program.start({ run: { command: "setsid", args: [DENO, "task", "start"] }, cwd: ROOT })
+      const signalGroup = (name: NodeJS.Signals) => Effect.ignore(Effect.try(() => process.kill(-runner.pid, name)))
+      yield* Effect.addFinalizer(() => signalGroup("SIGKILL"))
+      const socket = yield* Socket.open(`${runner.ws}/channels/public:lobby`)
+      yield* signalGroup("SIGINT")
+      expect(yield* socket.closed).toEqual({ code: 3001, reason: "shutdown" })
+      expect(yield* runner.exit).toEqual({ code: 0, signal: null })
+    })
+  )
+
   live("ends with code 1 and one line on stderr where the configuration is wrong", () =>
     Effect.gen(function* () {
       const program = yield* Program.spawnProgram({

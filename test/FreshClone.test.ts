@@ -57,11 +57,12 @@ describe("a fresh clone", () => {
         const [installed] = yield* Effect.timed(run(clone, "npm", "ci", "--no-audit", "--no-fund"))
         const megabytes = bytesIn(join(clone, "node_modules")) / 1e6
 
+        // In a process group of its own, as in a terminal: Ctrl-C reaches all of npm, the shell and the server.
         const [listening, server] = yield* Effect.timed(
-          Program.start({ run: { command: "npm", args: ["start"] }, cwd: clone })
+          Program.start({ run: { command: "setsid", args: ["npm", "start"] }, cwd: clone })
         )
-        // Should the test fail: the helper kills npm, which cannot pass that on.
-        yield* Effect.addFinalizer(() => Effect.sync(() => server.signal("SIGTERM")))
+        const signalGroup = (name: NodeJS.Signals) => Effect.ignore(Effect.try(() => process.kill(-server.pid, name)))
+        yield* Effect.addFinalizer(() => signalGroup("SIGKILL"))
         process.stdout.write(
           `npm ci: ${seconds(installed)}, node_modules ${megabytes.toFixed(1)} MB; npm start listens after ${seconds(listening)}\n`
         )
@@ -94,7 +95,7 @@ describe("a fresh clone", () => {
         expect(page.body).toContain("/channels/public:lobby")
 
         client.disconnect()
-        server.signal("SIGTERM")
+        yield* signalGroup("SIGINT")
         expect(yield* one.closed).toEqual({ code: 3001, reason: "shutdown" })
         yield* server.exit
       }),

@@ -70,7 +70,7 @@ export const supervise = <E>(
     const once = Effect.gen(function* () {
       const opened = yield* Clock.currentTimeMillis
       // Whatever ends it, a defect too, is followed by another attempt.
-      yield* Effect.exit(link)
+      yield* Effect.catchAllCause(link, (cause) => (Cause.isInterruptedOnly(cause) ? Effect.interrupt : Effect.void))
       const lived = (yield* Clock.currentTimeMillis) - opened
       if (lived >= Duration.toMillis(healthyAfter)) yield* driver.reset
       yield* Effect.ignore(driver.next(undefined))
