@@ -69,6 +69,12 @@ export const spawnProgram = (options: Options = {}) =>
           watched.changed()
         })
       }
+      // A program that is not there: it never starts, and so never closes.
+      child.once("error", (error) => {
+        output += String(error)
+        ended ??= { code: null, signal: null }
+        watched.changed()
+      })
       child.once("close", (code, signal) => {
         ended = { code, signal }
         watched.changed()
