@@ -10,7 +10,8 @@ import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { createServer, type IncomingMessage, type Server as NodeServer, type ServerResponse } from "node:http"
+import type { Buffer } from "node:buffer"
+import { createServer, type Server as NodeServer, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
 import type { Duplex } from "node:stream"
 import * as Broker from "./Broker.ts"
@@ -19,6 +20,7 @@ import * as Connections from "./Connections.ts"
 import * as Hooks from "./Hooks.ts"
 import * as Api from "./http/Api.ts"
 import * as Health from "./http/Health.ts"
+import { intercept } from "./http/Listeners.ts"
 import * as Page from "./http/Page.ts"
 import * as ServerApi from "./http/ServerApi.ts"
 import * as Hub from "./Hub.ts"
@@ -50,17 +52,22 @@ const attach = (claim: Claim) =>
     const handle = yield* NodeHttpServer.makeHandler(app)
     const upgrade = yield* Upgrade.make
 
-    const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
-      if (claim === "everything" || Api.owns(request.url ?? "")) handle(request, response)
-    }
-    const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
-      if (Upgrade.owns(request.url ?? "")) upgrade(request, socket, head)
-      else if (claim === "everything") Upgrade.answer(socket, 404, "not found")
-    }
-    yield* Effect.acquireRelease(
-      Effect.sync(() => server.on("request", onRequest).on("upgrade", onUpgrade)),
-      () => Effect.sync(() => server.off("request", onRequest).off("upgrade", onUpgrade))
-    )
+    const othersUpgrade = server.listenerCount("upgrade") > 0
+
+    yield* intercept(server, "request", (request, response: ServerResponse) => {
+      if (claim === "own paths" && !Api.owns(request.url ?? "")) return false
+      handle(request, response)
+      return true
+    })
+    yield* intercept(server, "upgrade", (request, socket: Duplex, head: Buffer) => {
+      if (Upgrade.owns(request.url ?? "")) {
+        upgrade(request, socket, head)
+        return true
+      }
+      // With an upgrade listener of any kind, Node closes no socket by itself any more.
+      if (!othersUpgrade && server.listenerCount("upgrade") === 1) Upgrade.answer(socket, 404, "not found")
+      return false
+    })
     // Runs first when the scope closes: while clients leave, health is still answered.
     yield* Effect.addFinalizer(() => connections.drain)
   })

@@ -268,4 +268,40 @@ describe("Server.layer", () => {
       )
     })
   )
+
+  live(
+    "keeps its paths beside a handler that answers everything and a WebSocketServer that refuses all but its own",
+    () =>
+      Effect.gen(function* () {
+        const web = yield* listening("own")
+        web.on("request", (_request, response) => {
+          if (!response.writableEnded) response.writeHead(404).end("not found by the framework")
+        })
+        const other = yield* Effect.acquireRelease(
+          Effect.sync(() => new WebSocketServer({ server: web, path: "/other" })),
+          (server) =>
+            Effect.sync(() => {
+              for (const ws of server.clients) ws.terminate()
+              server.close()
+            })
+        )
+        other.on("connection", (ws) => ws.send("other"))
+        const server = yield* embed(web)
+        expect((yield* Http.send(`${server.http}/health/ready`)).status).toBe(200)
+        expect((yield* Http.send(`${server.http}/nothing`)).body).toBe("not found by the framework")
+        const plain = yield* Socket.open(`${server.ws}/channels/public:lobby`)
+        plain.send("through")
+        yield* plain.gets("through")
+        yield* (yield* Socket.open(`${server.ws}/other`)).gets("other")
+        expect((yield* Socket.refusal(`${server.ws}/nothing`)).status).toBe(400)
+      })
+  )
+
+  live("answers upgrades that nobody owns with 404", () =>
+    Effect.gen(function* () {
+      const web = yield* listening("own")
+      const server = yield* embed(web)
+      expect((yield* Socket.refusal(`${server.ws}/nothing`)).status).toBe(404)
+    })
+  )
 })
