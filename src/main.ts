@@ -55,7 +55,10 @@ const readConfig = (path: string) =>
 
 /** One line an entry: time, level, message, annotations, cause. */
 const logger = Logger.make<unknown, string>(({ annotations, cause, date, logLevel, message }) => {
-  const parts = (Array.isArray(message) ? message : [message]).map((part) => Inspectable.toStringUnknown(part, 0))
+  // Text of a client may stand in it: it must not look like an entry of its own.
+  const parts = (Array.isArray(message) ? message : [message]).map((part) =>
+    Inspectable.toStringUnknown(part, 0).replace(/\p{Cc}+/gu, " ")
+  )
   const about = Array.from(
     HashMap.entries(annotations),
     ([key, value]) => `${key}=${Inspectable.toStringUnknown(value, 0)}`

@@ -236,3 +236,21 @@ describe("bad input costs its sender the connection, and nobody else anything", 
     })
   )
 })
+
+describe("text of a client in the log", () => {
+  live("stays in its entry: no line feed passes", () =>
+    Effect.gen(function* () {
+      const program = yield* Program.start()
+      const client = yield* Socket.open(`${program.ws}/connection/websocket`)
+      client.send('{"id":1,"connect":{}}\n{"id":2,"rpc":{"method":"x\\n2026-01-01T00:00:00.000Z INFO  forged"}}')
+      yield* client.gets('{"id":2,"error"')
+      yield* program.says("forged")
+      expect(
+        program
+          .output()
+          .split("\n")
+          .filter((line) => line.startsWith("2026-01-01"))
+      ).toEqual([])
+    })
+  )
+})
