@@ -36,6 +36,8 @@ import type { Outlet, Session, Task } from "./Session.ts"
 export interface Socket {
   /** Writes whole frames. `false`: not all of it was taken; wait for `drained`. */
   readonly write: (bytes: Buffer) => boolean
+  /** Whether frames may be written: no close frame has been sent or received. */
+  readonly isOpen: () => boolean
   /** Sends a ping frame. */
   readonly ping: () => void
   /** Begins the closing handshake, behind what was written. */
@@ -92,6 +94,7 @@ export class Connection implements Hub.Subscriber, Outlet {
   #ended: Codes.Disconnect | undefined
   #detail: string | undefined
   #closed = false
+  #left = false
 
   // The resident fiber: where it is parked, or that it must not park.
   #wake: (() => void) | undefined
@@ -121,7 +124,7 @@ export class Connection implements Hub.Subscriber, Outlet {
 
   deliver(frame: Frame.Frame): void {
     const count = Frame.count(frame)
-    if (this.#ended !== undefined) {
+    if (this.#ended !== undefined || this.#socket?.isOpen() === false) {
       this.#metrics.dropped.connection_closed += count
       return
     }
@@ -152,7 +155,7 @@ export class Connection implements Hub.Subscriber, Outlet {
     this.#touched = false
     const socket = this.#socket
     if (socket === undefined) return
-    while (!this.#blocked && !this.#closed && !this.#mailbox.isEmpty) {
+    while (!this.#blocked && socket.isOpen() && !this.#mailbox.isEmpty) {
       const frames = this.#mailbox.take(WRITE_BYTES)
       const first = frames[0]
       const bytes =
@@ -229,9 +232,9 @@ export class Connection implements Hub.Subscriber, Outlet {
     this.#stopped = true
   }
 
-  /** Whether no command is running. */
+  /** Whether no command is running that may still be answered. */
   get settled(): boolean {
-    return this.#inFlight === 0
+    return this.#ended !== undefined || this.#inFlight === 0
   }
 
   // ── Liveness: called for every connection by one sweep ───────────────────
@@ -253,12 +256,13 @@ export class Connection implements Hub.Subscriber, Outlet {
       return
     }
     // While this side does not read, an answer cannot be seen.
-    if (this.#paused) this.#pingedAt = undefined
+    // While the peer does not read, a ping waits with everything else: that is the write timeout's matter.
+    if (this.#paused || this.#blocked) this.#pingedAt = undefined
     if (this.#pingedAt !== undefined && now - this.#pingedAt >= Duration.toMillis(pong_timeout)) {
       this.end(Codes.noPong, `no pong for ${Duration.format(pong_timeout)}`)
       return
     }
-    if (now >= this.#nextPing) {
+    if (now >= this.#nextPing && !this.#blocked) {
       this.#nextPing = now + Duration.toMillis(ping_interval)
       this.#pingedAt ??= now
       if (session.pingText === undefined) this.#socket?.ping()
@@ -373,13 +377,23 @@ export class Connection implements Hub.Subscriber, Outlet {
       yield* this.#finish(socket, session, this.#ended)
     }).pipe(
       Effect.onInterrupt(() =>
-        Effect.zipRight(
-          session.close(Codes.serverError),
-          Effect.sync(() => socket.terminate())
-        )
+        Effect.suspend(() => {
+          socket.terminate()
+          this.#metrics.dropped.connection_closed += this.#mailbox.discard()
+          return this.#leave(session, this.#ended ?? Codes.serverError)
+        })
       ),
       Effect.annotateLogs("client", this.id)
     )
+  }
+
+  /** Leaves the hub and tells the hooks, once. */
+  #leave(session: Session, disconnect: Codes.Disconnect): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (this.#left) return Effect.void
+      this.#left = true
+      return session.close(disconnect)
+    })
   }
 
   #finish(socket: Socket, session: Session, disconnect: Codes.Disconnect): Effect.Effect<void> {
@@ -393,7 +407,7 @@ export class Connection implements Hub.Subscriber, Outlet {
       }
       yield* Fiber.interruptAll([...this.#running])
       this.#inbox = []
-      yield* session.close(disconnect)
+      yield* this.#leave(session, disconnect)
       if (!this.#closed && disconnect !== Codes.slow) yield* this.#empty
       this.#metrics.dropped.connection_closed += this.#mailbox.discard()
       if (this.#closed) return
@@ -421,7 +435,7 @@ export class Connection implements Hub.Subscriber, Outlet {
   get #empty(): Effect.Effect<boolean> {
     const emptied = (): boolean => {
       this.flush()
-      return this.#closed || this.#mailbox.isEmpty
+      return this.#closed || this.#mailbox.isEmpty || this.#socket?.isOpen() === false
     }
     return this.#parkUntil(emptied, this.#config.write_timeout)
   }

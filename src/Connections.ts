@@ -107,9 +107,11 @@ const make = Effect.gen(function* () {
     yield* Effect.sleep(config.shutdown.delay)
     phase = "Closed"
     if (open.size > 0) yield* Effect.logInfo(`draining ${open.size} connections`)
-    yield* settled.pipe(
-      Effect.zipRight(broker.settled),
-      Effect.zipRight(hub.idle),
+    // A command that does not finish, or a broker that does not answer, takes
+    // a part of the time, and never the orderly close of everybody else.
+    const part = Duration.times(config.shutdown.timeout, 0.25)
+    yield* atMost(part)(settled).pipe(
+      Effect.zipRight(atMost(part)(Effect.zipRight(broker.settled, hub.idle))),
       Effect.zipRight(closeAll),
       Effect.zipRight(empty.await),
       atMost(config.shutdown.timeout)

@@ -40,6 +40,14 @@ const parseArguments = Either.try({
   catch: (error) => fail(error instanceof Error ? error.message : String(error))
 })
 
+// The parser quotes what stands around the error, which may be a secret: only the place is told.
+const position = (text: string, error: unknown): string => {
+  const at = /position (\d+)/.exec(error instanceof Error ? error.message : "")?.[1]
+  if (at === undefined) return ""
+  const before = text.slice(0, Number(at)).split("\n")
+  return `, at line ${before.length}, column ${(before.at(-1)?.length ?? 0) + 1}`
+}
+
 const readConfig = (path: string) =>
   Effect.tryPromise({
     try: () => readFile(path, "utf8"),
@@ -48,7 +56,7 @@ const readConfig = (path: string) =>
     Effect.flatMap((text) =>
       Effect.try({
         try: () => JSON.parse(text) as ServerConfig.Input,
-        catch: (error) => fail(`${path}: is not JSON: ${error instanceof Error ? error.message : String(error)}`)
+        catch: (error) => fail(`${path}: is not JSON${position(text, error)}`)
       })
     )
   )

@@ -226,6 +226,17 @@ describe("bad input costs its sender the connection, and nobody else anything", 
     })
   )
 
+  live("a configuration file that is not JSON: the line tells the place, and quotes nothing", () =>
+    Effect.gen(function* () {
+      const file = yield* Program.temporaryFile("fanfare.json", '{"http_api":\n  {"key": hunter2}}')
+      const program = yield* Program.spawnProgram({ env: { PORT: "0" }, args: ["--config", file] })
+      expect(yield* program.exit).toEqual({ code: 1, signal: null })
+      expect(program.output()).not.toContain("hunter")
+      expect(program.output().trim().split("\n")).toHaveLength(1)
+      expect(program.output()).toContain("fanfare.json: is not JSON")
+    })
+  )
+
   live("a port that is taken: the start ends with code 1 and one line", () =>
     Effect.gen(function* () {
       const server = yield* Server.start()
@@ -233,6 +244,28 @@ describe("bad input costs its sender the connection, and nobody else anything", 
       expect(yield* program.exit).toEqual({ code: 1, signal: null })
       expect(program.output()).toContain(`fanfare: cannot listen on 127.0.0.1:${server.port}: `)
       expect(program.output().trim().split("\n")).toHaveLength(1)
+    })
+  )
+})
+
+describe("a client that is gone before its answer", () => {
+  live("costs nobody anything: upgrades of an unknown path that are reset at once", () =>
+    Effect.gen(function* () {
+      const program = yield* Program.start()
+      const reset = Effect.async<void>((resume) => {
+        const socket = connectTcp(program.port, "127.0.0.1", () =>
+          socket.write(
+            "GET /nope HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            () => socket.resetAndDestroy()
+          )
+        )
+        socket.on("error", () => undefined)
+        socket.on("close", () => resume(Effect.void))
+      })
+      yield* Effect.forEach(Array.from({ length: 1000 }), () => reset, { concurrency: 20, discard: true })
+      const client = yield* Socket.open(`${program.ws}/channels/public:lobby`)
+      client.send("alive")
+      yield* client.gets("alive")
     })
   )
 })

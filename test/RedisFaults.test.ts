@@ -109,6 +109,35 @@ describe("the link", () => {
     })
   )
 
+  live("a server that accepts and stays silent does not end the attempts", () =>
+    Effect.gen(function* () {
+      const redis = yield* Redis.start()
+      const proxy = yield* Proxy.start(() => redis.port)
+      const server = yield* Server.start({ config: { redis_url: `redis://127.0.0.1:${proxy.port}` } })
+      // Frozen, Redis accepts connections (its kernel does) and answers nothing.
+      yield* redis.freeze
+      yield* becomes(server, "Degraded")
+      const before = proxy.accepted()
+      yield* eventually(Effect.sync(proxy.accepted), (count) => count >= before + 4, "two more attempts", "14 seconds")
+      yield* redis.thaw
+      yield* becomes(server, "Live", "10 seconds")
+    })
+  )
+
+  live("a channel that Redis does not permit fails its subscriber, and leaves the link alone", () =>
+    Effect.gen(function* () {
+      const redis = yield* Redis.start("--user default off --user app on >pw ~* &fanfare:pub:public:* +@all".split(" "))
+      const server = yield* Server.start({ config: { redis_url: `redis://app:pw@127.0.0.1:${redis.port}` } })
+      const reader = yield* Socket.open(`${server.ws}/channels/public:lobby`)
+      const client = yield* subscribed(server)
+      client.send('{"id":3,"subscribe":{"channel":"elsewhere"}}')
+      yield* client.gets('{"id":3,"error":{"code":100')
+      client.send(`{"id":4,${PUBLISH}"on"}}`)
+      yield* reader.gets('"on"')
+      expect(server.metrics.brokerLinkLosses).toBe(0)
+    })
+  )
+
   live("CLIENT KILL of the subscriber: the link comes back by itself, with every subscription, each loss counted", () =>
     Effect.gen(function* () {
       const redis = yield* Redis.start()

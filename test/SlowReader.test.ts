@@ -137,6 +137,25 @@ describe("a reader that stops", () => {
     })
   )
 
+  live("a reader with a backlog is not taken for one that does not answer pings", () =>
+    Effect.gen(function* () {
+      const server = yield* Server.start({ config: { client: { ping_interval: "200ms", pong_timeout: "400ms" } } })
+      const slow = yield* counting(`${server.ws}/channels/public:lane`, new Watched())
+      slow.socket.pause()
+      while (server.metrics.dropped.mailbox_full === 0) {
+        yield* server.publisher.publishRaw("public:lane", { data: message(0), json: false })
+        yield* Effect.yieldNow()
+      }
+      // Two clients that answer no ping tell that its time is over twice.
+      for (let round = 1; round <= 2; round++) {
+        const deaf = yield* Socket.open(`${server.ws}/channels/public:other`, { autoPong: false })
+        expect((yield* deaf.closed).code).toBe(3012)
+      }
+      expect(server.metrics.disconnects.get(3012)).toBe(2)
+      expect(server.connections.count()).toBe(1)
+    })
+  )
+
   live("drop_oldest: what is kept is the newest", () =>
     Effect.gen(function* () {
       const server = yield* Server.start({ config: { client: { overflow: "drop_oldest", queue_max_frames: 8 } } })

@@ -31,6 +31,9 @@ import * as Subscriptions from "./Subscriptions.ts"
 /** The broker's answer to a publish or subscribe has to come within this. */
 const DEADLINE = Duration.seconds(1)
 
+/** A link has to be open within this; a server that accepts and stays silent must not end the attempts. */
+const OPEN_TIMEOUT = Duration.seconds(3)
+
 /** Publishes without an answer yet; at the bound further ones fail as `Overloaded`. */
 const IN_FLIGHT = 16_384
 const IN_FLIGHT_BYTES = 32 * 1024 * 1024
@@ -115,6 +118,7 @@ const make = (url: Redacted.Redacted) =>
     const commandsOf = ({ subscriber: { redis } }: Link): Subscriptions.Commands<Redis.LinkLost> => {
       const names = (channels: ReadonlyArray<string>) => channels.map((channel) => channelPrefix + channel)
       return {
+        isRefusal: Redis.isRefusal,
         subscribe: (channels) => Effect.asVoid(Redis.command(() => redis.subscribe(...names(channels)))),
         unsubscribe: (channels) => Effect.asVoid(Redis.command(() => redis.unsubscribe(...names(channels))))
       }
@@ -184,7 +188,9 @@ const make = (url: Redacted.Redacted) =>
 
     const serve = Effect.scoped(
       Effect.gen(function* () {
-        const opened = yield* openLink(url)
+        const opened = yield* openLink(url).pipe(
+          within(OPEN_TIMEOUT, () => new Redis.LinkLost({ message: "no answer to the handshake" }))
+        )
         yield* enter({ _tag: "Resyncing" })
         yield* listen(opened)
         const commands = commandsOf(opened)

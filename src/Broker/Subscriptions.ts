@@ -13,6 +13,8 @@ import * as FiberId from "effect/FiberId"
 export interface Commands<E> {
   readonly subscribe: (channels: ReadonlyArray<string>) => Effect.Effect<void, E>
   readonly unsubscribe: (channels: ReadonlyArray<string>) => Effect.Effect<void, E>
+  /** Whether an error is an answer to the command (a channel that is not permitted), not the end of the link. */
+  readonly isRefusal?: (error: E) => boolean
 }
 
 /** Channels in one command: long enough to be few, short enough not to block Redis. */
@@ -58,6 +60,32 @@ export const make = <E>(): Effect.Effect<Subscriptions<E>> =>
       Deferred.unsafeDone(deferred, done)
     }
 
+    /** Subscribes to channels. A refused batch is asked for one by one, and a refused channel fails those who wait for it. */
+    const confirm = (commands: Commands<E>, channels: ReadonlyArray<string>): Effect.Effect<void, E> =>
+      commands.subscribe(channels).pipe(
+        Effect.tap(() =>
+          Effect.sync(() => {
+            for (const channel of channels) {
+              confirmed.add(channel)
+              settle(channel, Effect.void)
+            }
+          })
+        ),
+        Effect.catchIf(
+          // While a link is restored nobody waits: there the refusal ends it, and is seen.
+          (error) => commands.isRefusal?.(error) === true && channels.some((channel) => waiting.has(channel)),
+          (error) =>
+            channels.length > 1
+              ? Effect.forEach(channels, (channel) => confirm(commands, [channel]), { discard: true })
+              : Effect.sync(() => {
+                  for (const channel of channels) {
+                    wanted.delete(channel)
+                    settle(channel, Effect.fail(error))
+                  }
+                })
+        )
+      )
+
     /** Brings one batch of changed channels to what is wanted. */
     const step = (commands: Commands<E>): Effect.Effect<void, E> =>
       Effect.suspend(() => {
@@ -76,18 +104,9 @@ export const make = <E>(): Effect.Effect<Subscriptions<E>> =>
           if (confirmed.has(channel)) settle(channel, Effect.void)
           else if (!wanted.has(channel)) settle(channel, Effect.interrupt)
         }
-        const join = joining.length === 0 ? Effect.void : commands.subscribe(joining)
+        const join = joining.length === 0 ? Effect.void : confirm(commands, joining)
         const leave = leaving.length === 0 ? Effect.void : commands.unsubscribe(leaving)
-        return Effect.zipRight(leave, join).pipe(
-          Effect.tap(() =>
-            Effect.sync(() => {
-              for (const channel of joining) {
-                confirmed.add(channel)
-                settle(channel, Effect.void)
-              }
-            })
-          )
-        )
+        return Effect.zipRight(leave, join)
       })
 
     const catchUp = (commands: Commands<E>): Effect.Effect<void, E> =>

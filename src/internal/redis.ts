@@ -35,6 +35,9 @@ const QUIT_TIMEOUT = Duration.millis(500)
 const messageOf = (cause: unknown): string =>
   cause instanceof Error && cause.message !== "" ? cause.message : String(cause)
 
+/** Whether Redis has answered with an error, so that the link itself lives. */
+export const isRefusal = (error: LinkLost): boolean => error.cause instanceof Error && error.cause.name === "ReplyError"
+
 /** Runs one command; a rejection is a `LinkLost` with its message. */
 export const command = <A>(run: () => PromiseLike<A>): Effect.Effect<A, LinkLost> =>
   Effect.tryPromise({ try: run, catch: (cause) => new LinkLost({ message: messageOf(cause), cause }) })

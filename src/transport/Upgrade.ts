@@ -12,6 +12,7 @@ import { Buffer } from "node:buffer"
 import { randomUUID } from "node:crypto"
 import { STATUS_CODES, type IncomingMessage } from "node:http"
 import type { Duplex } from "node:stream"
+import { clearTimeout, setTimeout } from "node:timers"
 import type { WebSocket } from "ws"
 import type * as Connection from "../Connection.ts"
 import * as Connections from "../Connections.ts"
@@ -77,10 +78,17 @@ interface Decision {
   readonly channel: string | undefined
 }
 
+/** How long a refused client may take to take the answer, in milliseconds. */
+const ANSWER_TIMEOUT = 2000
+
 /** Answers an upgrade with a status, and closes the socket once that is written. */
 export const answer = (socket: Duplex, status: number, message: string, retryAfter?: number): void => {
   const body = `${message}\n`
+  // Node has taken its own listeners off an upgraded socket: a reset would be an uncaught exception.
+  socket.on("error", () => undefined)
   socket.once("finish", () => socket.destroy())
+  const impatient = setTimeout(() => socket.destroy(), ANSWER_TIMEOUT)
+  socket.once("close", () => clearTimeout(impatient))
   socket.end(
     `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n` +
       `Content-Length: ${Buffer.byteLength(body)}\r\n${retryAfter === undefined ? "" : `Retry-After: ${retryAfter}\r\n`}\r\n${body}`
@@ -151,6 +159,7 @@ export const make: Effect.Effect<
   // Handshakes under way, the one that is looked at included: they count for
   // the connection limit, or a burst would pass it.
   let handshakes = 0
+  const admitted = new WeakSet<Duplex>()
 
   const closed: Refusal = { status: 503, reason: "draining", message: "shutting down", retryAfter: RETRY_AFTER_SECONDS }
 
@@ -280,6 +289,7 @@ export const make: Effect.Effect<
         }
         const shaken = handshake(connection, request, socket, head)
         if (Either.isRight(shaken)) {
+          admitted.add(socket)
           runFork(connections.serve(connection, shaken.right, session))
           return
         }
@@ -308,6 +318,12 @@ export const make: Effect.Effect<
             Effect.logError(`upgrade ${request.url} failed`, defect),
             Effect.sync(() => answer(socket, 500, "internal server error"))
           )
+        ),
+        // A shutdown in the middle of the decision; one that was let in is its connection's.
+        Effect.onInterrupt(() =>
+          Effect.sync(() => {
+            if (!admitted.has(socket)) answer(socket, closed.status, closed.message, closed.retryAfter)
+          })
         ),
         Effect.ensuring(
           Effect.sync(() => {

@@ -44,9 +44,9 @@ export const bind = (ws: WebSocket, raw: Duplex, connection: Connection.Connecti
   // A frame that breaks the protocol: the library has sent the close frame already.
   ws.on("error", (error) => connection.end(Codes.protocolError(error), error.message))
   return {
-    // Nothing may follow a close frame. A socket that took everything at once
-    // has nothing left to drain, whatever `write` returned.
-    write: (bytes) => ws.readyState !== WebSocket.OPEN || raw.write(bytes) || raw.writableLength === 0,
+    // A socket that took everything at once has nothing left to drain, whatever `write` returned.
+    write: (bytes) => raw.write(bytes) || raw.writableLength === 0,
+    isOpen: () => ws.readyState === WebSocket.OPEN,
     ping: () => {
       if (ws.readyState === WebSocket.OPEN) ws.ping()
     },

@@ -15,6 +15,8 @@ export interface Redis {
   readonly kill: Effect.Effect<void>
   /** SIGSTOP: it neither answers nor closes. */
   readonly freeze: Effect.Effect<void>
+  /** SIGCONT after `freeze`. */
+  readonly thaw: Effect.Effect<void>
   /** Starts it again on the same port, empty; returns when it answers. */
   readonly start: Effect.Effect<void>
   /** Runs commands through a client of the test's own. */
@@ -77,6 +79,7 @@ export const start = (extra: ReadonlyArray<string> = []): Effect.Effect<Redis, n
       url: `redis://127.0.0.1:${port}`,
       kill,
       freeze: Effect.sync(() => void child?.kill("SIGSTOP")),
+      thaw: Effect.sync(() => void child?.kill("SIGCONT")),
       start: launch,
       use: (run) =>
         Effect.acquireUseRelease(
