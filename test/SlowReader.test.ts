@@ -152,7 +152,16 @@ describe("a reader that stops", () => {
         expect((yield* deaf.closed).code).toBe(3012)
       }
       expect(server.metrics.disconnects.get(3012)).toBe(2)
-      expect(server.connections.count()).toBe(1)
+      yield* eventually(Effect.sync(server.connections.count), (count) => count === 1, "only the slow one is left")
+      slow.socket.resume()
+      yield* Effect.asVoid(
+        eventually(
+          Effect.sync(() => slow.reader.count),
+          (count) => count > 0,
+          "it reads on"
+        )
+      )
+      expect(slow.socket.isClosed()).toBe(false)
     })
   )
 
