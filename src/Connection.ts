@@ -1,11 +1,9 @@
 /**
  * The connection: an actor. One resident fiber, one mailbox, one scope.
  *
- * Inward, frames are decoded where they arrive and become tasks in the inbox
- * (owner: the connection; capacity `INBOX`; at the bound the socket is paused,
- * so it may pass it by what one read of 64 KiB held). The fiber takes a task
- * only while fewer than `IN_FLIGHT` are running and the mailbox is below its
- * bound, and runs it in a child fiber.
+ * Inward, frames are decoded where they arrive and become tasks in the inbox; at
+ * its bound the socket is paused. The fiber takes tasks only while the mailbox
+ * is below its bound, and runs them in child fibers.
  *
  * Outward, frames wait in the mailbox. At the end of the turn of the event loop
  * the hub has them written, in one write, without waking the fiber; only when
@@ -21,10 +19,10 @@ import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Fiber from "effect/Fiber"
 import { Buffer } from "node:buffer"
 import * as Frame from "./Frame.ts"
 import type * as Hub from "./Hub.ts"
+import { Inbox } from "./Inbox.ts"
 import { atMost } from "./internal/time.ts"
 import type * as Mailbox from "./Mailbox.ts"
 import * as Metrics from "./Metrics.ts"
@@ -49,10 +47,6 @@ export interface Socket {
   readonly resume: () => void
 }
 
-/** Tasks that wait in the inbox before the socket is paused. */
-const INBOX = 64
-/** Tasks of a connection that run at a time. */
-const IN_FLIGHT = 32
 /** Bytes in one write: a reader that takes no more than this in `client.write_timeout` is slow. */
 const WRITE_BYTES = 64 * 1024
 /** How long the peer has to answer a close frame. */
@@ -77,13 +71,8 @@ export class Connection implements Hub.Subscriber, Outlet {
   #blockedSince: number | undefined
 
   // Inward.
-  #inbox: Array<Task> = []
+  readonly #inbox = new Inbox(() => this.#notify())
   #paused = false
-  #exclusive = false
-  readonly #lanes = new Map<string, Array<Task>>()
-  #stopped = false
-  readonly #running = new Set<Fiber.RuntimeFiber<void>>()
-  #inFlight = 0
 
   // Liveness, in milliseconds of the clock.
   #openedAt = 0
@@ -213,7 +202,7 @@ export class Connection implements Hub.Subscriber, Outlet {
 
   submit(task: Task): void {
     this.#inbox.push(task)
-    if (this.#inbox.length >= INBOX && !this.#paused) {
+    if (this.#inbox.isFull && !this.#paused) {
       this.#paused = true
       this.#socket?.pause()
     }
@@ -229,12 +218,12 @@ export class Connection implements Hub.Subscriber, Outlet {
 
   /** No command is taken any more; those that run go on. */
   stop(): void {
-    this.#stopped = true
+    this.#inbox.stop()
   }
 
   /** Whether no command is running that may still be answered. */
   get settled(): boolean {
-    return this.#ended !== undefined || this.#inFlight === 0
+    return this.#ended !== undefined || this.#inbox.isIdle
   }
 
   // ── Liveness: called for every connection by one sweep ───────────────────
@@ -302,60 +291,16 @@ export class Connection implements Hub.Subscriber, Outlet {
     )
   }
 
-  #mayTake(): boolean {
-    const next = this.#inbox[0]
-    if (next === undefined || this.#stopped || this.#exclusive || this.#inFlight >= IN_FLIGHT) return false
-    if (next.exclusive && this.#inFlight > 0) return false
-    return this.#closed || !this.#mailbox.full
-  }
-
-  /** Starts what the bounds permit. */
+  /** Starts tasks while the mailbox is below its bound, and reads again once the inbox has room. */
   #take(): Effect.Effect<void> {
-    return Effect.whileLoop({
-      while: () => this.#mayTake(),
-      body: () => this.#start(this.#inbox.shift() as Task),
-      step: () => {
-        if (this.#paused && this.#inbox.length <= INBOX / 2) {
-          this.#paused = false
-          this.#socket?.resume()
-        }
+    return Effect.map(
+      this.#inbox.take(() => this.#closed || !this.#mailbox.full),
+      () => {
+        if (!this.#paused || !this.#inbox.hasRoom) return
+        this.#paused = false
+        this.#socket?.resume()
       }
-    })
-  }
-
-  #start(task: Task): Effect.Effect<void> {
-    this.#inFlight++
-    this.#exclusive = task.exclusive
-    const lane = this.#lanes.get(task.lane)
-    if (lane !== undefined) {
-      lane.push(task)
-      return Effect.void
-    }
-    const tasks = [task]
-    this.#lanes.set(task.lane, tasks)
-    return Effect.map(Effect.fork(this.#runLane(task.lane, tasks)), (fiber) => {
-      this.#running.add(fiber)
-      fiber.addObserver(() => {
-        this.#running.delete(fiber)
-        this.#notify()
-      })
-    })
-  }
-
-  #runLane(lane: string, tasks: Array<Task>): Effect.Effect<void> {
-    return Effect.whileLoop({
-      while: () => {
-        if (tasks.length > 0) return true
-        this.#lanes.delete(lane)
-        return false
-      },
-      body: () => (tasks.shift() as Task).run,
-      step: () => {
-        this.#inFlight--
-        this.#exclusive = false
-        this.#notify()
-      }
-    })
+    )
   }
 
   /**
@@ -405,8 +350,7 @@ export class Connection implements Hub.Subscriber, Outlet {
         const why = this.#detail === undefined ? "" : `: ${this.#detail}`
         yield* Effect.logInfo(`disconnecting with ${disconnect.code} ${disconnect.reason}${why}`)
       }
-      yield* Fiber.interruptAll([...this.#running])
-      this.#inbox = []
+      yield* this.#inbox.discard
       yield* this.#leave(session, disconnect)
       if (!this.#closed && disconnect !== Codes.slow) yield* this.#empty
       this.#metrics.dropped.connection_closed += this.#mailbox.discard()
@@ -425,7 +369,7 @@ export class Connection implements Hub.Subscriber, Outlet {
     return Effect.gen(this, function* () {
       for (;;) {
         yield* this.#take()
-        if (this.#inFlight === 0) return
+        if (this.#inbox.isIdle) return
         yield* this.#park
       }
     }).pipe(atMost(SETTLE_TIMEOUT), Effect.asVoid)

@@ -124,6 +124,18 @@ describe("client protocol", () => {
     })
   )
 
+  live("more commands in one go than a mailbox holds replies: all are answered, in order", () =>
+    Effect.gen(function* () {
+      const server = yield* Server.start({ config: { client: { queue_max_frames: 8 } } })
+      const client = yield* raw(server)
+      client.send(command(1, "connect", {}))
+      const pings = Array.from({ length: 2000 }, (_, index) => `{"id":${index + 2},"ping":{}}`)
+      client.send(pings.join("\n"))
+      yield* client.count(2001)
+      expect(client.received.slice(1)).toEqual(pings)
+    })
+  )
+
   live("errors: each command that cannot be carried out is answered with its code, and the connection goes on", () =>
     Effect.gen(function* () {
       const server = yield* Server.start({

@@ -1,0 +1,115 @@
+/**
+ * The inbox of a connection: what its client has asked for and is not done yet.
+ *
+ * Tasks are taken in the order received. Those of one lane run one after
+ * another, lanes side by side, an exclusive task alone. Owner: the connection,
+ * whose fiber takes tasks and is the parent of those that run. Capacity:
+ * `WAITING` tasks, then the connection stops reading (so that it may be passed
+ * by what one read of 64 KiB held); at most `IN_FLIGHT` are taken at a time.
+ */
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import type { Task } from "./Session.ts"
+
+/** Tasks that wait before the connection stops reading. */
+const WAITING = 64
+/** Tasks that are taken and not done, at most. */
+const IN_FLIGHT = 32
+
+/** Tasks of one client. */
+export class Inbox {
+  #waiting: Array<Task> = []
+  #inFlight = 0
+  #exclusive = false
+  #stopped = false
+  readonly #lanes = new Map<string, Array<Task>>()
+  readonly #running = new Set<Fiber.RuntimeFiber<void>>()
+  readonly #changed: () => void
+
+  /** `changed` is called when a task is done. */
+  constructor(changed: () => void) {
+    this.#changed = changed
+  }
+
+  push(task: Task): void {
+    this.#waiting.push(task)
+  }
+
+  /** Whether the connection should stop reading. */
+  get isFull(): boolean {
+    return this.#waiting.length >= WAITING
+  }
+
+  /** Whether it may read again. */
+  get hasRoom(): boolean {
+    return this.#waiting.length <= WAITING / 2
+  }
+
+  /** Whether no task is taken and not done. */
+  get isIdle(): boolean {
+    return this.#inFlight === 0
+  }
+
+  /** No task is taken any more; those that run go on. */
+  stop(): void {
+    this.#stopped = true
+  }
+
+  /** Starts tasks, as children of the fiber that runs this, while the bounds and `mayTake` permit it. */
+  take(mayTake: () => boolean): Effect.Effect<void> {
+    return Effect.whileLoop({
+      while: () => this.#isNextDue() && mayTake(),
+      body: () => this.#start(this.#waiting.shift() as Task),
+      step: () => undefined
+    })
+  }
+
+  /** Interrupts what runs, and forgets what waits. */
+  get discard(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.#waiting = []
+      return Fiber.interruptAll([...this.#running])
+    })
+  }
+
+  #isNextDue(): boolean {
+    const next = this.#waiting[0]
+    if (next === undefined || this.#stopped || this.#exclusive || this.#inFlight >= IN_FLIGHT) return false
+    return !next.exclusive || this.#inFlight === 0
+  }
+
+  #start(task: Task): Effect.Effect<void> {
+    this.#inFlight++
+    this.#exclusive = task.exclusive
+    const lane = this.#lanes.get(task.lane)
+    if (lane !== undefined) {
+      lane.push(task)
+      return Effect.void
+    }
+    const tasks = [task]
+    this.#lanes.set(task.lane, tasks)
+    return Effect.map(Effect.fork(this.#runLane(task.lane, tasks)), (fiber) => {
+      this.#running.add(fiber)
+      fiber.addObserver(() => {
+        this.#running.delete(fiber)
+        this.#changed()
+      })
+    })
+  }
+
+  #runLane(lane: string, tasks: Array<Task>): Effect.Effect<void> {
+    return Effect.whileLoop({
+      while: () => {
+        if (tasks.length > 0) return true
+        this.#lanes.delete(lane)
+        return false
+      },
+      body: () => (tasks.shift() as Task).run,
+      step: () => {
+        this.#inFlight--
+        this.#exclusive = false
+        this.#changed()
+      }
+    })
+  }
+}
