@@ -1,14 +1,22 @@
 /**
- * The broker carries publications between instances. This is the port: what
- * every adapter guarantees, and the in-process adapter for one instance.
+ * The broker carries publications between instances and keeps their history.
+ * This is the port: what every adapter guarantees, and the in-process adapter
+ * for one instance.
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as Scope from "effect/Scope"
+import { Expiring } from "./Broker/Expiring.ts"
+import { MemoryStreams } from "./Broker/MemoryStreams.ts"
+import type * as History from "./History.ts"
 import type { Publication } from "./protocol/Publication.ts"
+import * as ServerConfig from "./ServerConfig.ts"
 
 /**
  * - `NotLive`: there is no link; nothing was sent.
@@ -18,7 +26,7 @@ import type { Publication } from "./protocol/Publication.ts"
  */
 export type BrokerFailure = "NotLive" | "Overloaded" | "Timeout" | "Failed"
 
-/** A publish or subscribe that did not succeed. All of them may succeed later. */
+/** A command that did not succeed. All of them may succeed later. */
 export class BrokerError extends Data.TaggedError("BrokerError")<{
   readonly reason: BrokerFailure
   readonly channel: string
@@ -29,7 +37,7 @@ export class BrokerError extends Data.TaggedError("BrokerError")<{
 /**
  * - `Live`: publications go out and come in.
  * - `Degraded`: the link is lost; publish and subscribe fail at once.
- * - `Resyncing`: the link is back; subscriptions are being restored.
+ * - `Resyncing`: the link is back; subscriptions are being restored, and what was missed is read.
  */
 export type BrokerState =
   | { readonly _tag: "Live" }
@@ -46,13 +54,41 @@ export interface Sink {
   readonly writable: Effect.Effect<void>
   /** A message came that cannot be read: counted, not delivered. */
   readonly undecodable: () => void
+  /**
+   * Reads what was missed. An adapter runs it whenever a link has come back:
+   * after its subscriptions are restored, before it says `Live`, and while
+   * `history` and `positions` work again.
+   */
+  readonly resync: Effect.Effect<void>
+}
+
+/** How a publication is to be accepted. */
+export interface PublishOptions {
+  /** Adds it to the channel's stream, which keeps so much; without it the publication has no offset. */
+  readonly retention?: History.Retention
+  /** A publish with a key that was accepted in the channel in the last `IDEMPOTENCY_WINDOW` is not accepted again. */
+  readonly idempotencyKey?: string
+}
+
+/** How long a broker knows an idempotency key. */
+export const IDEMPOTENCY_WINDOW = Duration.minutes(5)
+
+/** A channel with history. */
+export interface Kept {
+  readonly channel: string
+  readonly retention: History.Retention
 }
 
 /**
- * Carries publications between instances.
+ * Carries publications between instances and keeps their history.
  *
  * Order: all instances hear the publications of a channel in the one order in
  * which the broker accepted them.
+ *
+ * History: a publication gets its offset, becomes part of the stream and is
+ * published in one step, or none of it. Offsets never skip: what is published
+ * with an offset is in the stream, until `retention` lets it go. A stream that
+ * the broker has lost, or may have lost a part of, gets another epoch.
  */
 export class Broker extends Context.Tag("fanfare/Broker")<
   Broker,
@@ -61,10 +97,23 @@ export class Broker extends Context.Tag("fanfare/Broker")<
     readonly name: string
     /**
      * Publishes to a channel. Success: the broker has accepted it, and every
-     * instance subscribed to the channel will hear it while its link lives.
-     * `Timeout` and a link lost on the way leave open whether it was accepted.
+     * instance subscribed to the channel will hear it while its link lives;
+     * the position is that of the publication, where it has one. `Timeout` and
+     * a link lost on the way leave open whether it was accepted.
      */
-    readonly publish: (channel: string, publication: Publication) => Effect.Effect<void, BrokerError>
+    readonly publish: (
+      channel: string,
+      publication: Publication,
+      options?: PublishOptions
+    ) => Effect.Effect<History.Position | undefined, BrokerError>
+    /** Reads publications of a stream. A channel without one gets it by this, so that it has an epoch. */
+    readonly history: (kept: Kept, range: History.Range) => Effect.Effect<History.Page, BrokerError>
+    /** The tops of many streams, in the order asked; `undefined` for one that is lost. Keeps them from expiring. */
+    readonly positions: (
+      kept: ReadonlyArray<Kept>
+    ) => Effect.Effect<ReadonlyArray<History.Position | undefined>, BrokerError>
+    /** Removes the publications of a stream. Its epoch and offset go on. */
+    readonly removeHistory: (channel: string) => Effect.Effect<void, BrokerError>
     /**
      * Subscribes this instance to a channel. After success every publication
      * accepted from then on reaches the sink, until `unsubscribe`; also after
@@ -73,8 +122,8 @@ export class Broker extends Context.Tag("fanfare/Broker")<
      * `unsubscribe`.
      */
     readonly subscribe: (channel: string) => Effect.Effect<void, BrokerError>
-    /** Gives a channel up. Never waits, never fails. */
-    readonly unsubscribe: (channel: string) => Effect.Effect<void>
+    /** Gives a channel up. Never waits, never throws. */
+    readonly unsubscribe: (channel: string) => void
     /** Connects the sink for as long as the scope is open. One at a time. */
     readonly attach: (sink: Sink) => Effect.Effect<void, never, Scope.Scope>
     /**
@@ -91,25 +140,70 @@ export class Broker extends Context.Tag("fanfare/Broker")<
 export const isLive = (broker: Context.Tag.Service<Broker>): Effect.Effect<boolean> =>
   Effect.map(SubscriptionRef.get(broker.state), (state) => state._tag === "Live")
 
+/** How often the in-process broker looks for what has expired. */
+const SWEEP_INTERVAL = Duration.seconds(30)
+
+/** Most idempotency keys that it knows. */
+const MAX_IDEMPOTENCY_KEYS = 100_000
+
 const makeMemory = Effect.gen(function* () {
+  const { history_max_size } = (yield* ServerConfig.ServerConfig).broker.memory
   const state = yield* SubscriptionRef.make<BrokerState>({ _tag: "Live" })
+  const streams = new MemoryStreams(history_max_size)
+  const accepted = new Expiring<{ readonly position: History.Position | undefined }>(
+    Duration.toMillis(IDEMPOTENCY_WINDOW),
+    MAX_IDEMPOTENCY_KEYS
+  )
   const subscribed = new Set<string>()
   let sink: Sink | undefined
 
+  yield* Clock.currentTimeMillis.pipe(
+    Effect.map((now) => streams.sweep(now)),
+    Effect.repeat(Schedule.spaced(SWEEP_INTERVAL)),
+    Effect.forkScoped
+  )
+
+  const accept = (
+    now: number,
+    channel: string,
+    publication: Publication,
+    { retention, idempotencyKey }: PublishOptions
+  ): History.Position | undefined => {
+    const key = idempotencyKey === undefined ? undefined : JSON.stringify([channel, idempotencyKey])
+    const earlier = key === undefined ? undefined : accepted.get(now, key)
+    if (earlier !== undefined) return earlier.position
+    const one = retention === undefined ? publication : streams.append(now, channel, retention, publication)
+    const { epoch, offset } = one
+    const position = epoch === undefined || offset === undefined ? undefined : { epoch, offset }
+    if (key !== undefined) accepted.set(now, key, { position })
+    if (subscribed.has(channel)) sink?.offer(channel, one)
+    return position
+  }
+
   // A publisher waits while the sink is full: that bounds what is in flight.
-  const publish = (channel: string, publication: Publication): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      if (sink === undefined || !subscribed.has(channel)) return Effect.void
-      if (sink.isFull()) return Effect.zipRight(sink.writable, publish(channel, publication))
-      sink.offer(channel, publication)
-      return Effect.void
-    })
+  const publish = (
+    channel: string,
+    publication: Publication,
+    options: PublishOptions = {}
+  ): Effect.Effect<History.Position | undefined> =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) =>
+      sink?.isFull() === true && subscribed.has(channel)
+        ? Effect.zipRight(sink.writable, publish(channel, publication, options))
+        : Effect.succeed(accept(now, channel, publication, options))
+    )
 
   return Broker.of({
     name: "memory",
     publish,
+    history: ({ channel, retention }, range) =>
+      Effect.map(Clock.currentTimeMillis, (now) => streams.read(now, channel, retention, range)),
+    positions: (kept) =>
+      Effect.map(Clock.currentTimeMillis, (now) =>
+        kept.map(({ channel, retention }) => streams.position(now, channel, retention))
+      ),
+    removeHistory: (channel) => Effect.sync(() => streams.remove(channel)),
     subscribe: (channel) => Effect.sync(() => void subscribed.add(channel)),
-    unsubscribe: (channel) => Effect.sync(() => void subscribed.delete(channel)),
+    unsubscribe: (channel) => void subscribed.delete(channel),
     attach: (one) =>
       Effect.acquireRelease(
         Effect.sync(() => {
@@ -127,6 +221,7 @@ const makeMemory = Effect.gen(function* () {
 
 /**
  * The broker of a single instance: no Redis, nothing survives the process.
- * Never `Degraded`; a publisher waits while the hub's inbox is full.
+ * Never `Degraded`; a publisher waits while the hub's inbox is full. All
+ * streams together keep at most `broker.memory.history_max_size`.
  */
-export const layerMemory: Layer.Layer<Broker> = Layer.effect(Broker, makeMemory)
+export const layerMemory: Layer.Layer<Broker, never, ServerConfig.ServerConfig> = Layer.scoped(Broker, makeMemory)

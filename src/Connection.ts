@@ -55,7 +55,7 @@ const CLOSE_TIMEOUT = Duration.seconds(5)
 const SETTLE_TIMEOUT = Duration.seconds(5)
 
 /** One client. Its methods are synchronous and may be called from socket callbacks. */
-export class Connection implements Hub.Subscriber, Outlet {
+export class Connection implements Hub.Writer, Outlet {
   readonly id: string
   readonly encoding: Hub.Encoding
   readonly #hub: Context.Tag.Service<Hub.Hub>
@@ -105,33 +105,31 @@ export class Connection implements Hub.Subscriber, Outlet {
     this.#config = config
   }
 
-  get subscriber(): Hub.Subscriber {
-    return this
-  }
-
   // ── Outward ──────────────────────────────────────────────────────────────
 
-  deliver(frame: Frame.Frame): void {
+  deliver(frame: Frame.Frame, isPositioned: boolean): boolean {
     const count = Frame.count(frame)
     if (this.#ended !== undefined || this.#socket?.isOpen() === false) {
       this.#metrics.dropped.connection_closed += count
-      return
+      return true
     }
+    const kind = isPositioned ? "kept" : "lossy"
     // While the socket takes what is written, the mailbox is emptied instead of overflowing.
     let rest = frame
     while (this.#mailbox.room(rest) < Frame.count(rest) && this.#writable) {
       const fit = this.#mailbox.room(rest)
-      if (fit > 0) this.#mailbox.offer(Frame.slice(rest, 0, fit))
+      if (fit > 0) this.#mailbox.offer(Frame.slice(rest, 0, fit), kind)
       rest = Frame.slice(rest, fit, Frame.count(rest))
       this.flush()
     }
-    const dropped = this.#mailbox.offer(rest)
+    const dropped = this.#mailbox.offer(rest, kind)
     this.#metrics.deliveries += count - dropped
     if (dropped > 0) {
       this.#metrics.dropped.mailbox_full += dropped
       if (this.#config.overflow === "disconnect") this.end(Codes.slow, "mailbox full")
     }
     this.#touch()
+    return dropped === 0
   }
 
   send(text: string): void {

@@ -52,6 +52,11 @@ export interface Accepted {
   readonly info?: string
   /** Raw JSON for the reply to `connect`. */
   readonly data?: string
+  /**
+   * Channels that it is subscribed to by the server, whatever the namespaces
+   * permit to clients. Not for plain sockets.
+   */
+  readonly channels?: ReadonlyArray<string>
 }
 
 /** A client that wants to subscribe. */
@@ -69,6 +74,14 @@ export interface PublishRequest {
   /** The payload as the client sent it: JSON text, or on the plain socket any text. */
   readonly data: string
   /** Whether the client is subscribed to the channel. */
+  readonly subscribed: boolean
+}
+
+/** A client that wants to read the history of a channel, or to recover what it missed there. */
+export interface HistoryRequest {
+  readonly client: ClientInfo
+  readonly channel: string
+  /** Whether the client is subscribed to the channel, or about to be. */
   readonly subscribed: boolean
 }
 
@@ -90,6 +103,12 @@ export class Hooks extends Context.Tag("fanfare/Hooks")<
     readonly onSubscribe: (request: SubscribeRequest) => Effect.Effect<void, Rejected>
     /** May the client publish this? Runs before the broker has it: the place to save a record. */
     readonly onPublish: (request: PublishRequest) => Effect.Effect<void, Rejected>
+    /**
+     * May the client read the channel's history? Asked for the command
+     * `history`, for `?history` of a plain socket, and where a client asks for
+     * positioning or recovery that the namespace does not force.
+     */
+    readonly onHistory: (request: HistoryRequest) => Effect.Effect<void, Rejected>
     /** Answers a call with raw JSON. */
     readonly onRpc: (request: RpcRequest) => Effect.Effect<string, Rejected>
     /** The client has left, with the close code of its socket. */
@@ -159,6 +178,16 @@ const fromConfig = (config: ServerConfig.Config): Context.Tag.Service<Hooks> => 
         ...(client.user === "" ? (["allow_publish_for_anonymous"] as const) : [])
       ])
     },
+    onHistory: ({ client, channel, subscribed }) => {
+      const namespace = Namespace.find(channels, channel)
+      if (namespace === undefined) return Effect.fail(unknown(channel))
+      return permit(channel, namespace, [
+        subscribed && namespace.allow_history_for_subscriber
+          ? "allow_history_for_subscriber"
+          : "allow_history_for_client",
+        ...(client.user === "" ? (["allow_history_for_anonymous"] as const) : [])
+      ])
+    },
     onRpc: ({ method }) => Effect.fail(rejected(Codes.notAvailable, `no onRpc hook answers "${method}"`)),
     onDisconnect: () => Effect.void
   })
@@ -171,8 +200,8 @@ export const layerConfig: Layer.Layer<Hooks, never, ServerConfig.ServerConfig> =
 )
 
 /**
- * Adds decisions to those of the configuration. `onSubscribe` and `onPublish`
- * are asked only after the configuration has permitted it; `onConnect` and
+ * Adds decisions to those of the configuration. `onSubscribe`, `onPublish` and
+ * `onHistory` are asked only after the configuration has permitted it; `onConnect` and
  * `onRpc` decide alone, in its place.
  */
 export const layer = (own: Partial<Context.Tag.Service<Hooks>>): Layer.Layer<Hooks, never, ServerConfig.ServerConfig> =>
@@ -180,7 +209,7 @@ export const layer = (own: Partial<Context.Tag.Service<Hooks>>): Layer.Layer<Hoo
     Hooks,
     Effect.map(ServerConfig.ServerConfig, (config) => {
       const base = fromConfig(config)
-      const { onSubscribe, onPublish } = own
+      const { onSubscribe, onPublish, onHistory } = own
       return Hooks.of({
         ...base,
         ...own,
@@ -191,7 +220,11 @@ export const layer = (own: Partial<Context.Tag.Service<Hooks>>): Layer.Layer<Hoo
         onPublish: (request) =>
           onPublish === undefined
             ? base.onPublish(request)
-            : Effect.zipRight(base.onPublish(request), onPublish(request))
+            : Effect.zipRight(base.onPublish(request), onPublish(request)),
+        onHistory: (request) =>
+          onHistory === undefined
+            ? base.onHistory(request)
+            : Effect.zipRight(base.onHistory(request), onHistory(request))
       })
     })
   )

@@ -1,61 +1,64 @@
 /**
- * The registry of this instance: channel → local connections, and the fan-out.
+ * The registry of this instance: channel → local subscriptions, and the fan-out.
  *
- * What the broker hands over waits in the inbox (owner: the hub; capacity:
- * `INBOX_PUBLICATIONS` and `INBOX_BYTES`; at the bound the broker stops reading
- * and in-process publishers wait). Once in each turn of the event loop a slice
- * of it is taken: the publications of a channel are encoded once for each
- * encoding, into one piece of bytes that all its subscribers share, and every
- * connection that got any is written to once. Between slices the loop is given
- * back, so that sockets drain and a burst larger than a mailbox hurts nobody
- * whose socket keeps up.
+ * What the broker hands over is put in order where the channel has history, and
+ * waits in the inbox (owner: the hub; capacity: `INBOX_PUBLICATIONS` and
+ * `INBOX_BYTES`; at the bound the broker stops reading and in-process publishers
+ * wait). Once in each turn of the event loop a slice of it is taken: the
+ * publications of a channel are encoded once for each encoding, into one piece
+ * of bytes that all its subscriptions share, and every connection that got any
+ * is written to once. Between slices the loop is given back, so that sockets
+ * drain and a burst larger than a mailbox hurts nobody whose socket keeps up.
  *
  * Measured (1 room of 1000, 2 cores, CPU-seconds per million deliveries): a
  * send per delivery 12.6; bytes shared and joined, one write per connection and
  * turn 0.7.
  */
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
 import { clearImmediate, setImmediate } from "node:timers"
 import * as Broker from "./Broker.ts"
-import * as Frame from "./Frame.ts"
+import type * as History from "./History.ts"
+import * as Continuity from "./Hub/Continuity.ts"
+import { Entry, type Joined, type Subscription, type Want } from "./Hub/Entry.ts"
+import type { Filled } from "./Hub/Sequence.ts"
+import { within } from "./internal/time.ts"
 import * as Metrics from "./Metrics.ts"
-import * as Json from "./protocol/Json.ts"
+import * as Namespace from "./Namespace.ts"
 import type { Publication } from "./protocol/Publication.ts"
+import * as ServerConfig from "./ServerConfig.ts"
 
-/** How a connection wants publications: the bare `data`, or pushes of the client protocol. */
-export type Encoding = "plain" | "protocol"
+export type { Encoding, Joined, Subscription, Want } from "./Hub/Entry.ts"
 
-/** A connection as the hub sees it. Neither method waits or throws. */
-export interface Subscriber {
-  readonly encoding: Encoding
-  /** Queues publications of a channel. */
-  readonly deliver: (frame: Frame.Frame) => void
-  /** Writes what is queued. */
+/** A connection as the hub writes to it. */
+export interface Writer {
+  /** Writes what is queued. Does not wait or throw. */
   readonly flush: () => void
+}
+
+/** Everything that can fail is done: the channel is heard, and the past that was wanted is read. */
+export interface Prepared {
+  /**
+   * Joins. In the same step in which the subscription begins to get
+   * publications it is told what it has missed, and where it stands: what the
+   * caller queues in that step comes before all of them.
+   */
+  readonly join: (subscription: Subscription) => Joined
 }
 
 /** The registry of this instance. */
 export class Hub extends Context.Tag("fanfare/Hub")<
   Hub,
   {
-    /**
-     * Subscribes a connection to a channel. `joined` runs in the same step in
-     * which the connection begins to get publications: what it queues comes
-     * before all of them, and nothing accepted after it is missed. Fails as
-     * `Broker.subscribe` does; then, or when interrupted, nothing is left.
-     */
-    readonly subscribe: (
-      channel: string,
-      subscriber: Subscriber,
-      joined: () => void
-    ) => Effect.Effect<void, Broker.BrokerError>
+    /** Prepares to join a channel, which has to be done within the scope. Fails as `Broker.subscribe` and `Broker.history` do. */
+    readonly prepare: (channel: string, want: Want) => Effect.Effect<Prepared, Broker.BrokerError, Scope.Scope>
     /** Ends a subscription; the last one of a channel releases it at the broker. */
-    readonly unsubscribe: (channel: string, subscriber: Subscriber) => Effect.Effect<void>
-    /** Has `subscriber.flush` called at the end of this turn of the event loop. */
-    readonly touch: (subscriber: Subscriber) => void
+    readonly leave: (channel: string, subscription: Subscription) => void
+    /** Has `writer.flush` called at the end of this turn of the event loop. */
+    readonly touch: (writer: Writer) => void
     /** Waits until everything handed over by the broker is in the mailboxes, and written where sockets take it. */
     readonly idle: Effect.Effect<void>
   }
@@ -70,27 +73,21 @@ export const INBOX_BYTES = 16 * 1024 * 1024
 const SLICE_PUBLICATIONS = 128
 const SLICE_BYTES = 64 * 1024
 
-interface Entry {
-  readonly subscribers: Record<Encoding, Set<Subscriber>>
-  /** Subscriptions that wait for the broker. */
-  joining: number
-}
+/** How long a newcomer waits for this instance to get as far as it is. */
+const ABREAST_TIMEOUT = Duration.seconds(1)
 
+/** A publication for a channel, or the place at which it begins anew. */
 interface Arrival {
-  readonly channel: string
-  readonly publication: Publication
+  readonly entry: Entry
+  readonly publication: Publication | undefined
+  readonly from: History.Position | undefined
 }
 
-const encoders: Record<Encoding, (arrival: Arrival) => string> = {
-  plain: ({ publication }) => publication.data,
-  protocol: ({ channel, publication }) => Json.push(channel, publication)
-}
-
-const byChannel = (arrivals: ReadonlyArray<Arrival>): Map<string, Array<Arrival>> => {
-  const groups = new Map<string, Array<Arrival>>()
+const byEntry = (arrivals: ReadonlyArray<Arrival>): Map<Entry, Array<Arrival>> => {
+  const groups = new Map<Entry, Array<Arrival>>()
   for (const arrival of arrivals) {
-    const group = groups.get(arrival.channel)
-    if (group === undefined) groups.set(arrival.channel, [arrival])
+    const group = groups.get(arrival.entry)
+    if (group === undefined) groups.set(arrival.entry, [arrival])
     else group.push(arrival)
   }
   return groups
@@ -98,22 +95,36 @@ const byChannel = (arrivals: ReadonlyArray<Arrival>): Map<string, Array<Arrival>
 
 const make = Effect.gen(function* () {
   const broker = yield* Broker.Broker
+  const config = yield* ServerConfig.ServerConfig
   const metrics = yield* Metrics.Metrics
   const entries = new Map<string, Entry>()
   const room = yield* Effect.makeLatch(true)
   const quiet = yield* Effect.makeLatch(true)
+  const replayLimit = {
+    publications: config.client.recovery_max_publication_limit,
+    bytes: config.client.reply_max_size
+  }
   let inbox: Array<Arrival> = []
   let inboxBytes = 0
-  let touched: Array<Subscriber> = []
+  let touched: Array<Writer> = []
   let immediate: NodeJS.Immediate | undefined
 
+  // ── Fan-out ──────────────────────────────────────────────────────────────
+
   const isFull = () => inbox.length >= INBOX_PUBLICATIONS || inboxBytes >= INBOX_BYTES
+
+  const put = (arrival: Arrival): void => {
+    inbox.push(arrival)
+    inboxBytes += arrival.publication?.data.length ?? 0
+    if (isFull()) room.unsafeClose()
+    schedule()
+  }
 
   const takeSlice = (): ReadonlyArray<Arrival> => {
     let count = 0
     let bytes = 0
     while (count < inbox.length && count < SLICE_PUBLICATIONS && (count === 0 || bytes < SLICE_BYTES)) {
-      bytes += inbox[count]?.publication.data.length ?? 0
+      bytes += inbox[count]?.publication?.data.length ?? 0
       count++
     }
     const slice = inbox.slice(0, count)
@@ -122,26 +133,40 @@ const make = Effect.gen(function* () {
     return slice
   }
 
+  const isAlive = (entry: Entry): boolean => entries.get(entry.channel) === entry
+
+  const ended = (entry: Entry, why: Metrics.Insufficiency, count: number): void => {
+    if (count === 0) return
+    metrics.insufficient[why] += count
+    metrics.subscriptions -= count
+    releaseIfUnused(entry)
+  }
+
   const fanOut = (entry: Entry, arrivals: ReadonlyArray<Arrival>): void => {
-    for (const encoding of ["plain", "protocol"] as const) {
-      const subscribers = entry.subscribers[encoding]
-      if (subscribers.size === 0) continue
-      const frame = Frame.encode(arrivals.map(encoders[encoding]))
-      for (const subscriber of subscribers) subscriber.deliver(frame)
+    let run: Array<Publication> = []
+    const flush = (): void => {
+      if (run.length > 0) ended(entry, "overflow", entry.deliver(run))
+      run = []
     }
+    for (const { publication, from } of arrivals) {
+      if (publication !== undefined) {
+        run.push(publication)
+        continue
+      }
+      flush()
+      ended(entry, "gap", entry.breakOff(from))
+    }
+    flush()
   }
 
   const tick = (): void => {
     immediate = undefined
     if (inbox.length > 0) {
-      for (const [channel, arrivals] of byChannel(takeSlice())) {
-        const entry = entries.get(channel)
-        if (entry !== undefined) fanOut(entry, arrivals)
-      }
+      for (const [entry, arrivals] of byEntry(takeSlice())) if (isAlive(entry)) fanOut(entry, arrivals)
     }
     const writers = touched
     touched = []
-    for (const subscriber of writers) subscriber.flush()
+    for (const writer of writers) writer.flush()
     if (inbox.length < INBOX_PUBLICATIONS / 2 && inboxBytes < INBOX_BYTES / 2) room.unsafeOpen()
     if (inbox.length > 0 || touched.length > 0) schedule()
     else quiet.unsafeOpen()
@@ -155,65 +180,137 @@ const make = Effect.gen(function* () {
 
   yield* Effect.addFinalizer(() => Effect.sync(() => clearImmediate(immediate)))
 
+  // ── What comes from the broker ───────────────────────────────────────────
+
+  const pass = (entry: Entry, { broken, from, publications }: Filled): void => {
+    if (broken) put({ entry, publication: undefined, from })
+    for (const publication of publications) put({ entry, publication, from: undefined })
+  }
+
+  const continuity = yield* Continuity.make(
+    broker,
+    metrics,
+    { entries: () => entries.values(), isAlive, pass, room: room.await },
+    config.client.channel_position_check_delay
+  )
+
+  const offer = (channel: string, publication: Publication): void => {
+    metrics.received++
+    const entry = entries.get(channel)
+    if (entry === undefined) return
+    const sequence = entry.sequence
+    if (sequence === undefined) return put({ entry, publication, from: undefined })
+    const wasHolding = sequence.isHolding
+    for (const next of sequence.offer(publication)) put({ entry, publication: next, from: undefined })
+    if (!sequence.isHolding || wasHolding) return
+    metrics.holes++
+    continuity.mend(entry)
+  }
+
   yield* broker.attach({
-    offer: (channel, publication) => {
-      metrics.received++
-      inbox.push({ channel, publication })
-      inboxBytes += publication.data.length
-      if (isFull()) room.unsafeClose()
-      schedule()
-    },
+    offer,
     isFull,
     writable: room.await,
     undecodable: () => {
       metrics.dropped.undecodable++
-    }
+    },
+    resync: continuity.resync
   })
+
+  // ── Subscriptions ────────────────────────────────────────────────────────
 
   const entryOf = (channel: string): Entry => {
     const known = entries.get(channel)
     if (known !== undefined) return known
-    const entry: Entry = { subscribers: { plain: new Set(), protocol: new Set() }, joining: 0 }
+    const entry = new Entry(channel, Namespace.retention(config.channel, channel), replayLimit)
     entries.set(channel, entry)
     metrics.channels++
     return entry
   }
 
-  const releaseIfUnused = (channel: string, entry: Entry): Effect.Effect<void> => {
-    if (entry.joining > 0 || entry.subscribers.plain.size > 0 || entry.subscribers.protocol.size > 0) return Effect.void
-    if (entries.get(channel) !== entry) return Effect.void
-    entries.delete(channel)
+  const releaseIfUnused = (entry: Entry): void => {
+    if (!entry.isUnused || !isAlive(entry)) return
+    entries.delete(entry.channel)
     metrics.channels--
-    return broker.unsubscribe(channel)
+    broker.unsubscribe(entry.channel)
   }
 
+  /** Waits until this instance has delivered as much as a newcomer has seen elsewhere. */
+  const abreast = (entry: Entry, page: History.Page, want: Want): Effect.Effect<void, Broker.BrokerError> =>
+    Effect.suspend(() => {
+      if (entry.isAbreast(page, want)) return Effect.void
+      continuity.mend(entry)
+      const changed = Effect.async<void>((resume) => entry.watch(() => resume(Effect.void)))
+      return Effect.repeat(changed, { until: () => entry.isAbreast(page, want) })
+    }).pipe(
+      within(
+        ABREAST_TIMEOUT,
+        () =>
+          new Broker.BrokerError({
+            reason: "Timeout",
+            channel: entry.channel,
+            message: `subscribe "${entry.channel}": this instance is behind`
+          })
+      )
+    )
+
+  /** Reads what a newcomer wants of the past; nothing at all where it wants nothing and the position is known. */
+  const readPast = (
+    { channel, delivered, retention }: Entry,
+    want: Want
+  ): Effect.Effect<History.Page | undefined, Broker.BrokerError> => {
+    if (retention === undefined || (want === undefined && delivered !== undefined)) {
+      return Effect.succeed(undefined)
+    }
+    const range =
+      want === undefined
+        ? { limit: 0 }
+        : "since" in want
+          ? { since: want.since, limit: replayLimit.publications, whole: true }
+          : { limit: want.last, reverse: true }
+    return Effect.map(broker.history({ channel, retention }, { ...range, maxBytes: replayLimit.bytes }), (page) =>
+      "reverse" in range ? { ...page, publications: page.publications.toReversed() } : page
+    )
+  }
+
+  const prepare = (channel: string, want: Want): Effect.Effect<Prepared, Broker.BrokerError, Scope.Scope> =>
+    Effect.gen(function* () {
+      const entry = yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          const one = entryOf(channel)
+          one.expect()
+          return one
+        }),
+        (one) =>
+          Effect.sync(() => {
+            one.unexpect()
+            releaseIfUnused(one)
+          })
+      )
+      yield* broker.subscribe(channel)
+      const page = yield* readPast(entry, want)
+      if (page !== undefined) {
+        entry.begin(page)
+        yield* abreast(entry, page, want)
+      }
+      return {
+        join: (subscription) => {
+          metrics.subscriptions++
+          return entry.join(subscription, want, page)
+        }
+      }
+    })
+
   return Hub.of({
-    subscribe: (channel, subscriber, joined) =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.suspend(() => {
-          const entry = entryOf(channel)
-          entry.joining++
-          return Effect.onExit(restore(broker.subscribe(channel)), (exit) =>
-            Effect.suspend(() => {
-              entry.joining--
-              if (Exit.isFailure(exit)) return releaseIfUnused(channel, entry)
-              joined()
-              entry.subscribers[subscriber.encoding].add(subscriber)
-              metrics.subscriptions++
-              return Effect.void
-            })
-          )
-        })
-      ),
-    unsubscribe: (channel, subscriber) =>
-      Effect.suspend(() => {
-        const entry = entries.get(channel)
-        if (entry === undefined || !entry.subscribers[subscriber.encoding].delete(subscriber)) return Effect.void
-        metrics.subscriptions--
-        return releaseIfUnused(channel, entry)
-      }),
-    touch: (subscriber) => {
-      touched.push(subscriber)
+    prepare,
+    leave: (channel, subscription) => {
+      const entry = entries.get(channel)
+      if (entry === undefined || !entry.leave(subscription)) return
+      metrics.subscriptions--
+      releaseIfUnused(entry)
+    },
+    touch: (writer) => {
+      touched.push(writer)
       schedule()
     },
     idle: quiet.await
@@ -221,4 +318,7 @@ const make = Effect.gen(function* () {
 })
 
 /** The registry of this instance. Closing it drops what is still in the inbox. */
-export const layer: Layer.Layer<Hub, never, Broker.Broker | Metrics.Metrics> = Layer.scoped(Hub, make)
+export const layer: Layer.Layer<Hub, never, Broker.Broker | Metrics.Metrics | ServerConfig.ServerConfig> = Layer.scoped(
+  Hub,
+  make
+)

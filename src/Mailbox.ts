@@ -17,10 +17,16 @@ import * as Frame from "./Frame.ts"
 /** What happens to a publication for a full mailbox. */
 export type Overflow = "drop_newest" | "drop_oldest" | "disconnect"
 
+/**
+ * - `lossy`: publications, joins and leaves that may be dropped, also once they are queued.
+ * - `kept`: publications of positioned subscriptions: dropped only instead of being queued, never afterwards.
+ * - `control`: replies and control pushes; never dropped.
+ */
+type Kind = "lossy" | "kept" | "control"
+
 interface Item {
   readonly frame: Frame.Frame
-  /** Publications, joins and leaves may be dropped; replies and control pushes may not. */
-  readonly droppable: boolean
+  readonly kind: Kind
 }
 
 class Store implements Queue.BackingQueue<Item> {
@@ -48,25 +54,25 @@ class Store implements Queue.BackingQueue<Item> {
   }
 
   offer(item: Item): boolean {
-    if (item.droppable && this.room(item.frame) < Frame.count(item.frame)) return false
+    if (item.kind !== "control" && this.room(item.frame) < Frame.count(item.frame)) return false
     this.items.push(item)
     this.frames += Frame.count(item.frame)
     this.bytes += item.frame.bytes.length
     return true
   }
 
-  /** Drops up to `count` of the oldest droppable frames; returns how many it dropped. */
+  /** Drops up to `count` of the oldest frames that may be; returns how many it dropped. */
   dropOldest(count: number): number {
     let dropped = 0
     this.items = this.items.flatMap((item) => {
       const have = Frame.count(item.frame)
-      const take = item.droppable ? Math.min(have, count - dropped) : 0
+      const take = item.kind === "lossy" ? Math.min(have, count - dropped) : 0
       if (take === 0) return [item]
       dropped += take
       const rest = Frame.slice(item.frame, take, have)
       this.frames -= take
       this.bytes -= item.frame.bytes.length - rest.bytes.length
-      return take === have ? [] : [{ frame: rest, droppable: true }]
+      return take === have ? [] : [{ frame: rest, kind: "lossy" }]
     })
     return dropped
   }
@@ -143,18 +149,19 @@ export class Mailbox {
 
   /**
    * Queues publications, as many as fit; what happens to the others is up to
-   * the overflow policy. Returns how many publications were dropped: newer ones
-   * of `frame`, or older ones that were queued.
+   * the overflow policy, except that `kept` ones are queued from the first to
+   * the last that fits, and stay. Returns how many publications were dropped:
+   * newer ones of `frame`, or older ones that were queued.
    */
-  offer(frame: Frame.Frame): number {
+  offer(frame: Frame.Frame, kind: "lossy" | "kept" = "lossy"): number {
     const count = Frame.count(frame)
     const fit = this.#store.room(frame)
     if (fit === count) {
-      this.#queue.unsafeOffer({ frame, droppable: true })
+      this.#queue.unsafeOffer({ frame, kind })
       return 0
     }
-    if (this.#overflow !== "drop_oldest") {
-      if (fit > 0) this.#queue.unsafeOffer({ frame: Frame.slice(frame, 0, fit), droppable: true })
+    if (this.#overflow !== "drop_oldest" || kind === "kept") {
+      if (fit > 0) this.#queue.unsafeOffer({ frame: Frame.slice(frame, 0, fit), kind })
       return count - fit
     }
     // The oldest give way until the newest fit; of a frame longer than the
@@ -164,7 +171,7 @@ export class Mailbox {
     while (from < count) {
       const rest = Frame.slice(frame, from, count)
       if (this.#store.room(rest) === count - from) {
-        this.#queue.unsafeOffer({ frame: rest, droppable: true })
+        this.#queue.unsafeOffer({ frame: rest, kind })
         break
       }
       const excess = this.#store.frames + (count - from) - this.#store.maxFrames
@@ -177,7 +184,7 @@ export class Mailbox {
 
   /** Queues a reply or a control push: it is never dropped. */
   offerControl(frame: Frame.Frame): void {
-    this.#queue.unsafeOffer({ frame, droppable: false })
+    this.#queue.unsafeOffer({ frame, kind: "control" })
   }
 
   /** Whether a bound is reached. */
@@ -206,7 +213,7 @@ export class Mailbox {
 
   /** Empties the mailbox; returns how many publications were lost by it. */
   discard(): number {
-    return this.#store.drain().reduce((sum, item) => sum + (item.droppable ? Frame.count(item.frame) : 0), 0)
+    return this.#store.drain().reduce((sum, item) => sum + (item.kind === "control" ? 0 : Frame.count(item.frame)), 0)
   }
 }
 

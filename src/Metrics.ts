@@ -8,7 +8,10 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 
 /** Why a publication was not put in a connection's mailbox, or did not reach the hub. */
-export type DropReason = "mailbox_full" | "connection_closed" | "undecodable"
+export type DropReason = "mailbox_full" | "connection_closed" | "undecodable" | "gap"
+
+/** Why a positioned subscription was ended: its mailbox was full, or this instance has missed something for good. */
+export type Insufficiency = "overflow" | "gap"
 
 /** Why a connection was not let in, or a command not carried out. */
 export type RefusalReason =
@@ -47,6 +50,18 @@ export class Metrics extends Context.Tag("fanfare/Metrics")<
     deliveries: number
     /** Publications dropped, one for each subscriber that did not get it. */
     readonly dropped: Record<DropReason, number>
+    /** Times that something was found missing in a channel with history. */
+    holes: number
+    /** Publications that were missing and were read from history. */
+    healed: number
+    /** Times that what was missing was not in history any more. */
+    gaps: number
+    /** Subscriptions that asked for recovery, by what came of it. */
+    readonly recoveries: Record<"recovered" | "unrecovered", number>
+    /** Positioned subscriptions that were told that they miss something, by why. */
+    readonly insufficient: Record<Insufficiency, number>
+    /** Channels without history that had subscribers when the broker's link came back, over all outages. */
+    outageChannels: number
     /** Upgrades refused. */
     readonly refused: Partial<Record<RefusalReason, number>>
     /** Disconnects that the server began, by close code. */
@@ -69,7 +84,13 @@ export const make = (): Context.Tag.Service<Metrics> => ({
   publishFailed: 0,
   received: 0,
   deliveries: 0,
-  dropped: { mailbox_full: 0, connection_closed: 0, undecodable: 0 },
+  dropped: { mailbox_full: 0, connection_closed: 0, undecodable: 0, gap: 0 },
+  holes: 0,
+  healed: 0,
+  gaps: 0,
+  recoveries: { recovered: 0, unrecovered: 0 },
+  insufficient: { overflow: 0, gap: 0 },
+  outageChannels: 0,
   refused: {},
   disconnects: new Map(),
   brokerLinkLosses: 0,
@@ -122,6 +143,33 @@ export const render = (metrics: Context.Tag.Service<Metrics>, brokerState: (type
       "counter",
       "Publications that a subscriber did not get.",
       by("reason", Object.entries(metrics.dropped))
+    ),
+    family("fanfare_holes_total", "counter", "Times that something was found missing in a channel with history.", [
+      ["", metrics.holes]
+    ]),
+    family("fanfare_healed_total", "counter", "Missing publications that were read from history.", [
+      ["", metrics.healed]
+    ]),
+    family("fanfare_gaps_total", "counter", "Times that what was missing was not in history any more.", [
+      ["", metrics.gaps]
+    ]),
+    family(
+      "fanfare_recoveries_total",
+      "counter",
+      "Subscriptions that asked for recovery.",
+      by("result", Object.entries(metrics.recoveries))
+    ),
+    family(
+      "fanfare_insufficient_total",
+      "counter",
+      "Positioned subscriptions that were told that they miss something.",
+      by("reason", Object.entries(metrics.insufficient))
+    ),
+    family(
+      "fanfare_broker_outage_channels_total",
+      "counter",
+      "Channels without history with subscribers, over all outages: what was published meanwhile is lost.",
+      [["", metrics.outageChannels]]
     ),
     family("fanfare_refused_total", "counter", "Upgrades refused.", by("reason", Object.entries(metrics.refused))),
     family("fanfare_disconnects_total", "counter", "Disconnects begun by the server.", by("code", metrics.disconnects)),

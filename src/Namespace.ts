@@ -7,6 +7,7 @@ import * as Schema from "effect/Schema"
 import * as Channel from "./Channel.ts"
 import * as Text from "./config/Duration.ts"
 import * as Option from "./config/Option.ts"
+import type * as History from "./History.ts"
 
 const flag = (doc: string, status: Option.Status = "active") =>
   Option.make(Schema.Boolean, false, { kind: "boolean", doc, status })
@@ -19,25 +20,28 @@ export const options = {
   history_size: Option.make(Schema.NonNegativeInt, 0, {
     kind: "number",
     unit: "publications",
-    doc: "how many publications a channel keeps",
-    status: "later"
+    doc: "how many publications a channel keeps"
   }),
   history_ttl: Option.make(Text.FromText, Duration.zero, {
     kind: "text",
-    doc: "how long a channel keeps them",
-    expected: 'a duration such as "300s"',
-    status: "later"
+    doc: "how long a channel keeps them after the last one",
+    expected: 'a duration such as "300s"'
   }),
-  force_recovery: flag("every subscription recovers what it missed", "later"),
-  force_positioning: flag("every subscription is told of a gap", "later"),
+  history_meta_ttl: Option.make(Text.FromText, Duration.hours(720), {
+    kind: "text",
+    doc: "how long a channel keeps the place in its stream after its last use; a client that is away for longer does not recover",
+    expected: 'a duration such as "720h"'
+  }),
+  force_recovery: flag("every subscription recovers what it missed"),
+  force_positioning: flag("every subscription is told of a gap"),
   allow_subscribe_for_client: flag("clients with a user may subscribe"),
   allow_subscribe_for_anonymous: flag("extends it to clients without a user"),
   allow_publish_for_subscriber: flag("subscribers may publish"),
   allow_publish_for_client: flag("clients with a user may publish, subscribed or not"),
   allow_publish_for_anonymous: flag("extends both to clients without a user"),
-  allow_history_for_subscriber: flag("subscribers may read the history", "later"),
-  allow_history_for_client: flag("clients with a user may read the history", "later"),
-  allow_history_for_anonymous: flag("extends both to clients without a user", "later"),
+  allow_history_for_subscriber: flag("subscribers may read the history, and ask for recovery"),
+  allow_history_for_client: flag("clients with a user may read the history, subscribed or not"),
+  allow_history_for_anonymous: flag("extends both to clients without a user"),
   allow_presence_for_subscriber: flag("subscribers may read presence", "later"),
   allow_presence_for_client: flag("clients with a user may read presence", "later"),
   allow_presence_for_anonymous: flag("extends both to clients without a user", "later")
@@ -82,6 +86,14 @@ export const find = (all: Namespaces, channel: string): Namespace | undefined =>
   return name === undefined ? all.without_namespace : all.namespaces.find((one) => one.name === name)
 }
 
+/** What the stream of a channel keeps; `undefined` for a channel without history. */
+export const retention = (all: Namespaces, channel: string): History.Retention | undefined => {
+  const namespace = find(all, channel)
+  return namespace === undefined || namespace.history_size === 0
+    ? undefined
+    : { size: namespace.history_size, ttl: namespace.history_ttl, metaTtl: namespace.history_meta_ttl }
+}
+
 /** The names of the configured namespaces, for messages. */
 export const known = (all: Namespaces): string =>
   all.namespaces.length === 0 ? "none" : all.namespaces.map((one) => one.name).join(", ")
@@ -94,6 +106,9 @@ export const contradiction = (
   if (namespace.history_size > 0 && !kept) return { key: "history_size", expected: "history_ttl beside it" }
   if (Duration.greaterThan(namespace.history_ttl, Duration.zero) && !kept) {
     return { key: "history_ttl", expected: "history_size beside it" }
+  }
+  if (kept && Duration.lessThan(namespace.history_meta_ttl, namespace.history_ttl)) {
+    return { key: "history_meta_ttl", expected: "history_ttl or more" }
   }
   if (namespace.force_recovery && !kept)
     return { key: "force_recovery", expected: "history_size and history_ttl beside it" }

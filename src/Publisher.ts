@@ -7,6 +7,7 @@ import * as Layer from "effect/Layer"
 import { Buffer } from "node:buffer"
 import * as Broker from "./Broker.ts"
 import * as Channel from "./Channel.ts"
+import type * as History from "./History.ts"
 import * as Metrics from "./Metrics.ts"
 import * as Namespace from "./Namespace.ts"
 import * as Publication from "./protocol/Publication.ts"
@@ -22,12 +23,34 @@ export const MAX_BYTES = 64 * 1024
  * - `UnknownNamespace`: no such namespace is configured.
  * - `Data`: not JSON, or nothing at all.
  * - `TooLarge`: above `MAX_BYTES`.
+ * - `IdempotencyKey`: empty, or above `MAX_KEY_LENGTH`.
+ * - `Tags`: above `MAX_TAGS_BYTES`.
  */
 export class InvalidPublication extends Data.TaggedError("InvalidPublication")<{
-  readonly reason: "Channel" | "UnknownNamespace" | "Data" | "TooLarge"
+  readonly reason: "Channel" | "UnknownNamespace" | "Data" | "TooLarge" | "IdempotencyKey" | "Tags"
   readonly channel: string
   readonly message: string
 }> {}
+
+/** Longest idempotency key, in UTF-16 code units. */
+export const MAX_KEY_LENGTH = 255
+
+/** Largest `tags` of a publication, in bytes of JSON. */
+export const MAX_TAGS_BYTES = 4096
+
+/** How to publish. */
+export interface Options {
+  /** Carried beside `data`. */
+  readonly tags?: Readonly<Record<string, string>>
+  /** Not kept in the channel's history: it has no offset, and who misses it is not told. */
+  readonly skipHistory?: boolean
+  /**
+   * Publishing again with the same key in the same channel, within
+   * `Broker.IDEMPOTENCY_WINDOW`, publishes nothing and has the position of the
+   * first time. With it a publish that timed out can be repeated safely.
+   */
+  readonly idempotencyKey?: string
+}
 
 /** Publishes to channels. */
 export class Publisher extends Context.Tag("fanfare/Publisher")<
@@ -36,14 +59,21 @@ export class Publisher extends Context.Tag("fanfare/Publisher")<
     /**
      * Publishes a JSON value. No permission is asked for: the caller is
      * trusted. Success means that the broker has accepted it; a `BrokerError`
-     * with the reason `Timeout` leaves that open.
+     * with the reason `Timeout` leaves that open. The position is that of the
+     * publication; `undefined` in a channel without history, or with
+     * `skipHistory`.
      */
-    readonly publish: (channel: string, data: unknown) => Effect.Effect<void, Broker.BrokerError | InvalidPublication>
+    readonly publish: (
+      channel: string,
+      data: unknown,
+      options?: Options
+    ) => Effect.Effect<History.Position | undefined, Broker.BrokerError | InvalidPublication>
     /** The same for a publication whose `data` is text already; it is carried as it is. */
     readonly publishRaw: (
       channel: string,
-      publication: Publication.Publication
-    ) => Effect.Effect<void, Broker.BrokerError | InvalidPublication>
+      publication: Publication.Publication,
+      options?: Options
+    ) => Effect.Effect<History.Position | undefined, Broker.BrokerError | InvalidPublication>
   }
 >() {}
 
@@ -51,6 +81,19 @@ const make = Effect.gen(function* () {
   const broker = yield* Broker.Broker
   const config = yield* ServerConfig.ServerConfig
   const metrics = yield* Metrics.Metrics
+
+  const checkOptions = (channel: string, { tags, idempotencyKey: key }: Options): InvalidPublication | undefined => {
+    if (key !== undefined && (key.length === 0 || key.length > MAX_KEY_LENGTH)) {
+      const message = `an idempotency key has from 1 to ${MAX_KEY_LENGTH} characters, this one ${key.length}`
+      return new InvalidPublication({ reason: "IdempotencyKey", channel, message })
+    }
+    const bytes = tags === undefined ? 0 : Buffer.byteLength(JSON.stringify(tags))
+    if (bytes > MAX_TAGS_BYTES) {
+      const message = `tags have at most ${MAX_TAGS_BYTES} bytes, these ${bytes}`
+      return new InvalidPublication({ reason: "Tags", channel, message })
+    }
+    return undefined
+  }
 
   const check = (channel: string, data: string): InvalidPublication | undefined => {
     const parsed = Channel.parse(channel, config.channel.max_length)
@@ -75,12 +118,19 @@ const make = Effect.gen(function* () {
 
   const publishRaw = (
     channel: string,
-    publication: Publication.Publication
-  ): Effect.Effect<void, Broker.BrokerError | InvalidPublication> =>
-    Effect.suspend((): Effect.Effect<void, Broker.BrokerError | InvalidPublication> => {
-      const invalid = check(channel, publication.data)
+    publication: Publication.Publication,
+    options: Options = {}
+  ): Effect.Effect<History.Position | undefined, Broker.BrokerError | InvalidPublication> =>
+    Effect.suspend((): Effect.Effect<History.Position | undefined, Broker.BrokerError | InvalidPublication> => {
+      const invalid = check(channel, publication.data) ?? checkOptions(channel, options)
       if (invalid !== undefined) return Effect.fail(invalid)
-      return Effect.tapBoth(broker.publish(channel, publication), {
+      const { tags, skipHistory, idempotencyKey } = options
+      const retention = skipHistory === true ? undefined : Namespace.retention(config.channel, channel)
+      const accepted = broker.publish(channel, tags === undefined ? publication : { ...publication, tags }, {
+        ...(retention === undefined ? {} : { retention }),
+        ...(idempotencyKey === undefined ? {} : { idempotencyKey })
+      })
+      return Effect.tapBoth(accepted, {
         onSuccess: () => Effect.sync(() => metrics.published++),
         onFailure: () => Effect.sync(() => metrics.publishFailed++)
       })
@@ -88,12 +138,12 @@ const make = Effect.gen(function* () {
 
   return Publisher.of({
     publishRaw,
-    publish: (channel, data) =>
-      Effect.suspend((): Effect.Effect<void, Broker.BrokerError | InvalidPublication> => {
+    publish: (channel, data, options) =>
+      Effect.suspend((): Effect.Effect<History.Position | undefined, Broker.BrokerError | InvalidPublication> => {
         const text = Either.getOrUndefined(Either.try((): string | undefined => JSON.stringify(data)))
         return text === undefined
           ? Effect.fail(new InvalidPublication({ reason: "Data", channel, message: "data is not a JSON value" }))
-          : publishRaw(channel, Publication.fromJson(text))
+          : publishRaw(channel, Publication.fromJson(text), options)
       })
   })
 })

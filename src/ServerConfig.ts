@@ -152,8 +152,22 @@ export const options = {
       "a client that has not sent `connect` by then is disconnected with 3502"
     ),
     expired_close_delay: duration("25 seconds", "grace for an expired connection", "later"),
-    reply_max_size: integer(1024 * KIB, "bytes", "bound of a replay or a history reply", { status: "later" }),
-    recovery_max_publication_limit: integer(300, "publications", "bound of a replay", { status: "later" }),
+    reply_max_size: integer(
+      1024 * KIB,
+      "bytes",
+      "bound of a replay (beyond it a subscription is not recovered) and of a history reply (a shorter page)",
+      { least: 64 * KIB }
+    ),
+    recovery_max_publication_limit: integer(
+      300,
+      "publications",
+      "bound of a replay; beyond it a subscription is not recovered"
+    ),
+    history_max_publication_limit: integer(300, "publications", "bound of a history reply to a client"),
+    channel_position_check_delay: positiveDuration(
+      "40 seconds",
+      "how often each channel with history and local subscribers is compared with its stream, so that a loss that nothing told of is noticed"
+    ),
     presence_update_interval: duration("25 seconds", "how often presence is refreshed", "later"),
     user_connection_limit: integer(0, "connections", "connections of one user; 0: no limit", {
       least: 0,
@@ -190,6 +204,13 @@ export const options = {
     )
   },
   broker: {
+    memory: {
+      history_max_size: integer(
+        256 * 1024 * KIB,
+        "bytes",
+        "bound of all histories together where the broker is in process; beyond it those written least recently go"
+      )
+    },
     redis: {
       prefix: Option.make(Schema.NonEmptyString, "fanfare", {
         kind: "text",

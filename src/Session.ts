@@ -5,9 +5,12 @@
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Broker from "./Broker.ts"
+import type * as Frame from "./Frame.ts"
 import type * as Hooks from "./Hooks.ts"
 import type * as Hub from "./Hub.ts"
 import { atMost } from "./internal/time.ts"
+import type * as Metrics from "./Metrics.ts"
 import type { Disconnect } from "./protocol/Codes.ts"
 import type { ClientInfo } from "./protocol/Publication.ts"
 import type * as Publisher from "./Publisher.ts"
@@ -26,8 +29,11 @@ export interface Task {
 export interface Outlet {
   /** The connection's id: what others see as `client`. */
   readonly id: string
-  /** What the hub delivers to. */
-  readonly subscriber: Hub.Subscriber
+  /**
+   * Queues publications. `false`: the mailbox is full, and some were dropped:
+   * by `client.overflow`, or, of a positioned subscription, the newest.
+   */
+  readonly deliver: (frame: Frame.Frame, isPositioned: boolean) => boolean
   /** Queues a text frame that is never dropped. */
   readonly send: (text: string) => void
   /** Puts a task in the inbox. */
@@ -51,10 +57,44 @@ export interface Session {
 
 /** What sessions work with. */
 export interface Services {
+  readonly broker: Context.Tag.Service<Broker.Broker>
   readonly config: ServerConfig.Config
   readonly hooks: Context.Tag.Service<Hooks.Hooks>
   readonly hub: Context.Tag.Service<Hub.Hub>
+  readonly metrics: Context.Tag.Service<Metrics.Metrics>
   readonly publisher: Context.Tag.Service<Publisher.Publisher>
+}
+
+/** A subscription of a connection, as the hub has it. */
+export class Subscription implements Hub.Subscription {
+  readonly encoding: Hub.Encoding
+  readonly isPositioned: boolean
+  readonly #outlet: Outlet
+  readonly #channel: string
+  readonly #ended: (channel: string, why: Metrics.Insufficiency) => void
+
+  /** `ended`: it was positioned, and is told that it misses something. */
+  constructor(
+    outlet: Outlet,
+    encoding: Hub.Encoding,
+    channel: string,
+    isPositioned: boolean,
+    ended: (channel: string, why: Metrics.Insufficiency) => void
+  ) {
+    this.#outlet = outlet
+    this.encoding = encoding
+    this.#channel = channel
+    this.isPositioned = isPositioned
+    this.#ended = ended
+  }
+
+  deliver(frame: Frame.Frame): boolean {
+    return this.#outlet.deliver(frame, this.isPositioned)
+  }
+
+  insufficient(why: Metrics.Insufficiency): void {
+    this.#ended(this.#channel, why)
+  }
 }
 
 /** How long `onDisconnect` may hold a connection's end. */

@@ -151,7 +151,7 @@ describe("Json.object", () => {
 })
 
 describe("Json.connectResult", () => {
-  const result = { client: "id", version: "0.1.0", ping: 25, node: "n", data: undefined }
+  const result = { client: "id", version: "0.1.0", ping: 25, node: "n", data: undefined, subs: new Map() }
 
   it("offers pings, wants pongs, and leaves out data where there is none", () => {
     expect(Json.connectResult(result)).toBe('{"client":"id","version":"0.1.0","ping":25,"pong":true,"node":"n"}')

@@ -1,14 +1,16 @@
 /**
- * The broker of many instances: Redis Pub/Sub.
+ * The broker of many instances: Redis Pub/Sub, and streams in Redis.
  *
  * One link at a time: a client that publishes and a client that subscribes,
  * both to the same Redis process. A supervisor opens it, watches it, and when it
  * is lost opens another, for ever. The wanted channels live here, not in the
- * client, and are restored before a new link counts as live.
+ * client, and are restored before a new link counts as live; so is what was
+ * missed meanwhile, from the streams.
  *
  * `Degraded → Resyncing → Live → Degraded …`: each change is in `state`, in the
  * log and in the metrics.
  */
+import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -20,12 +22,23 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { Buffer } from "node:buffer"
-import { Broker, BrokerError, type BrokerFailure, type BrokerState, type Sink } from "../Broker.ts"
+import {
+  Broker,
+  BrokerError,
+  type BrokerFailure,
+  type BrokerState,
+  type Kept,
+  type PublishOptions,
+  type Sink
+} from "../Broker.ts"
+import type * as History from "../History.ts"
 import * as Redis from "../internal/redis.ts"
 import { atMost, within } from "../internal/time.ts"
 import * as Metrics from "../Metrics.ts"
+import type { Publication } from "../protocol/Publication.ts"
 import * as ServerConfig from "../ServerConfig.ts"
 import * as Envelope from "./Envelope.ts"
+import * as Streams from "./RedisStreams.ts"
 import * as Subscriptions from "./Subscriptions.ts"
 
 /** The broker's answer to a publish or subscribe has to come within this. */
@@ -84,19 +97,21 @@ export const supervise = <E>(
 interface Link {
   readonly publisher: Redis.Client
   readonly subscriber: Redis.Client
+  /** The Redis process at its other end. */
+  readonly runId: string
 }
 
 const openLink = (url: Redacted.Redacted): Effect.Effect<Link, Redis.LinkLost, Scope.Scope> =>
   Effect.gen(function* () {
     const [publisher, subscriber] = yield* Effect.all(
-      [Redis.open(url, "fanfare-publisher"), Redis.open(url, "fanfare-subscriber")],
+      [Redis.open(url, "fanfare-publisher", Streams.scripts), Redis.open(url, "fanfare-subscriber")],
       { concurrency: "unbounded" }
     )
     const [one, other] = yield* Effect.all([Redis.runId(publisher), Redis.runId(subscriber)])
     // Behind one address there may be two servers for the length of a failover.
     if (one !== other)
       yield* new Redis.LinkLost({ message: "publisher and subscriber are connected to different servers" })
-    return { publisher, subscriber }
+    return { publisher, subscriber, runId: one }
   })
 
 const make = (url: Redacted.Redacted) =>
@@ -106,8 +121,11 @@ const make = (url: Redacted.Redacted) =>
     const state = yield* SubscriptionRef.make<BrokerState>({ _tag: "Degraded", cause: "not connected yet" })
     const subscriptions = yield* Subscriptions.make<Redis.LinkLost>()
     const where = new URL(Redacted.value(url)).host
-    const channelPrefix = `${prefix}:pub:`
+    const keys = Streams.keys(prefix)
+    const topicPrefix = keys.topic("")
     let link: Link | undefined
+    /** Where streams are read: the link, or the one that is to be it. */
+    let target: Streams.Target | undefined
     let sink: Sink | undefined
     let inFlight = 0
     let inFlightBytes = 0
@@ -116,7 +134,7 @@ const make = (url: Redacted.Redacted) =>
       new BrokerError({ reason, channel, message: `${what} "${channel}": ${reason}`, cause })
 
     const commandsOf = ({ subscriber: { redis } }: Link): Subscriptions.Commands<Redis.LinkLost> => {
-      const names = (channels: ReadonlyArray<string>) => channels.map((channel) => channelPrefix + channel)
+      const names = (channels: ReadonlyArray<string>) => channels.map(keys.topic)
       return {
         isRefusal: Redis.isRefusal,
         subscribe: (channels) => Effect.asVoid(Redis.command(() => redis.subscribe(...names(channels)))),
@@ -129,7 +147,7 @@ const make = (url: Redacted.Redacted) =>
       Effect.gen(function* () {
         const full = yield* Effect.makeLatch(false)
         subscriber.redis.on("message", (name: string, payload: string) => {
-          const channel = name.slice(channelPrefix.length)
+          const channel = name.slice(topicPrefix.length)
           if (sink === undefined || !subscriptions.isWanted(channel)) return
           const decoded = Envelope.decode(payload)
           if (Either.isLeft(decoded)) sink.undecodable()
@@ -169,6 +187,7 @@ const make = (url: Redacted.Redacted) =>
         const before = yield* SubscriptionRef.get(state)
         const wasLive = link !== undefined
         link = undefined
+        target = undefined
         yield* subscriptions.lost(error)
         yield* enter({ _tag: "Degraded", cause: error.message })
         if (wasLive) metrics.brokerLinkLosses++
@@ -196,6 +215,8 @@ const make = (url: Redacted.Redacted) =>
         const commands = commandsOf(opened)
         const watch = Effect.raceFirst(opened.publisher.watch, opened.subscriber.watch)
         yield* Effect.raceFirst(subscriptions.restore(commands), watch)
+        target = { client: opened.publisher, runId: opened.runId, keys }
+        yield* Effect.raceFirst(sink?.resync ?? Effect.void, watch)
         link = opened
         yield* live
         return yield* Effect.raceFirst(watch, subscriptions.maintain(commands))
@@ -204,34 +225,73 @@ const make = (url: Redacted.Redacted) =>
 
     yield* Effect.forkScoped(supervise(serve, retrySchedule, HEALTHY_AFTER))
 
-    const send = (client: Redis.Client, channel: string, envelope: string): Effect.Effect<void, BrokerError> =>
-      Effect.async<void, BrokerError>((resume) => {
-        const bytes = Buffer.byteLength(envelope)
+    /** Runs a command of `bytes` within the deadline. */
+    const send = <A>(
+      channel: string,
+      what: string,
+      bytes: number,
+      run: () => Promise<A>
+    ): Effect.Effect<A, BrokerError> =>
+      Effect.async<A, BrokerError>((resume) => {
         inFlight++
         inFlightBytes += bytes
         // Counted until Redis answers or the link is gone: a deadline does not take it off the wire.
-        const settled = (result: Effect.Effect<void, BrokerError>): void => {
+        const settled = (result: Effect.Effect<A, BrokerError>): void => {
           inFlight--
           inFlightBytes -= bytes
           resume(result)
         }
-        client.redis.publish(channelPrefix + channel, envelope).then(
-          () => settled(Effect.void),
-          (cause: unknown) => settled(Effect.fail(failure("Failed", channel, "publish", cause)))
+        run().then(
+          (answer) => settled(Effect.succeed(answer)),
+          (cause: unknown) => settled(Effect.fail(failure("Failed", channel, what, cause)))
         )
-      }).pipe(within(DEADLINE, () => failure("Timeout", channel, "publish")))
+      }).pipe(within(DEADLINE, () => failure("Timeout", channel, what)))
+
+    const bounded = <A>(
+      at: Streams.Target | undefined,
+      channel: string,
+      what: string,
+      bytes: number,
+      run: (at: Streams.Target) => Promise<A>
+    ): Effect.Effect<A, BrokerError> => {
+      if (at === undefined) return Effect.fail(failure("NotLive", channel, what))
+      if (inFlight >= IN_FLIGHT || inFlightBytes >= IN_FLIGHT_BYTES) {
+        return Effect.fail(failure("Overloaded", channel, what))
+      }
+      return send(channel, what, bytes, () => run(at))
+    }
+
+    const publish = (channel: string, publication: Publication, options: PublishOptions = {}) =>
+      Effect.suspend(() => {
+        const envelope = Envelope.encode(publication)
+        return bounded(link && target, channel, "publish", Buffer.byteLength(envelope), (at) =>
+          Streams.publish(at, channel, envelope, options)
+        )
+      })
+
+    const positions = (kept: ReadonlyArray<Kept>) =>
+      Effect.map(
+        Effect.forEach(Arr.chunksOf(kept, Streams.POSITIONS_BATCH), (batch) =>
+          Effect.suspend(() =>
+            bounded(target, batch[0]?.channel ?? "", "check the position of", 0, (at) => Streams.positions(at, batch))
+          )
+        ),
+        Arr.flatten
+      )
 
     return Broker.of({
       name: "redis",
       state,
-      publish: (channel, publication) =>
-        Effect.suspend(() => {
-          if (link === undefined) return Effect.fail(failure("NotLive", channel, "publish"))
-          if (inFlight >= IN_FLIGHT || inFlightBytes >= IN_FLIGHT_BYTES) {
-            return Effect.fail(failure("Overloaded", channel, "publish"))
-          }
-          return send(link.publisher, channel, Envelope.encode(publication))
-        }),
+      publish,
+      positions,
+      history: (kept: Kept, range: History.Range) =>
+        Effect.suspend(() =>
+          bounded(target, kept.channel, "read the history of", 0, (at) => Streams.read(at, kept, range))
+        ),
+      removeHistory: (channel) =>
+        Effect.suspend(() =>
+          Effect.asVoid(bounded(target, channel, "remove the history of", 0, (at) => Streams.remove(at, channel)))
+        ),
       subscribe: (channel) =>
         Effect.suspend(() => {
           if (link === undefined) return Effect.fail(failure("NotLive", channel, "subscribe"))
@@ -240,7 +300,7 @@ const make = (url: Redacted.Redacted) =>
             within(DEADLINE, () => failure("Timeout", channel, "subscribe"))
           )
         }),
-      unsubscribe: (channel) => Effect.sync(() => subscriptions.release(channel)),
+      unsubscribe: subscriptions.release,
       attach: (one) =>
         Effect.acquireRelease(
           Effect.sync(() => {

@@ -5,13 +5,31 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import type * as Hub from "../Hub.ts"
 import * as Codes from "../protocol/Codes.ts"
 import * as Publication from "../protocol/Publication.ts"
-import { farewell, type Outlet, type Services, type Session } from "../Session.ts"
+import { farewell, type Outlet, type Services, type Session, Subscription } from "../Session.ts"
 
-/** A session on a plain socket of `channel`, of a client that may subscribe to it. */
-export const make = (services: Services, outlet: Outlet, client: Publication.ClientInfo, channel: string): Session => {
+/** A plain session, and the step in which it joins its channel. */
+export interface Plain extends Session {
+  /** Joins; what it gets of the past is queued first. */
+  readonly join: (prepared: Hub.Prepared) => void
+}
+
+/** A session on a plain socket of `channel`, of a client that may subscribe to it; `hasHistory`: the channel has. */
+export const make = (
+  services: Services,
+  outlet: Outlet,
+  client: Publication.ClientInfo,
+  channel: string,
+  hasHistory: boolean
+): Plain => {
   const { hooks, hub, publisher } = services
+
+  // It cannot be told in any other way than by its end that it misses something.
+  const subscription = new Subscription(outlet, "plain", channel, hasHistory, (_, why) =>
+    outlet.end(why === "overflow" ? Codes.slow : Codes.insufficientState, `"${channel}": ${why}`)
+  )
 
   const publish = (data: string): Effect.Effect<void> =>
     hooks.onPublish({ client, channel, data, subscribed: true }).pipe(
@@ -39,6 +57,11 @@ export const make = (services: Services, outlet: Outlet, client: Publication.Cli
 
   return {
     kind: "plain",
+    join: (prepared) => {
+      const { position, publications } = prepared.join(subscription)
+      for (const { data } of publications) outlet.send(data)
+      if (hasHistory && position === undefined) outlet.end(Codes.insufficientState, `"${channel}": gap`)
+    },
     pingText: undefined,
     established: () => true,
     receive: (text) => {
@@ -46,6 +69,9 @@ export const make = (services: Services, outlet: Outlet, client: Publication.Cli
       return false
     },
     close: (disconnect) =>
-      Effect.zipRight(hub.unsubscribe(channel, outlet.subscriber), farewell(services, client, disconnect))
+      Effect.suspend(() => {
+        hub.leave(channel, subscription)
+        return farewell(services, client, disconnect)
+      })
   }
 }

@@ -9,15 +9,17 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as ServerConfig from "../ServerConfig.ts"
 import type * as Broker from "../Broker.ts"
 import type * as Hooks from "../Hooks.ts"
 import * as Codes from "../protocol/Codes.ts"
 import * as Command from "../protocol/Command.ts"
 import * as Json from "../protocol/Json.ts"
+import * as Namespace from "../Namespace.ts"
 import * as Publication from "../protocol/Publication.ts"
 import type * as Publisher from "../Publisher.ts"
+import * as ServerConfig from "../ServerConfig.ts"
 import { farewell, type Outlet, type Services, type Session, type Task } from "../Session.ts"
+import { Subscriptions } from "./Subscriptions.ts"
 import { version } from "../version.ts"
 
 type Of<M extends Command.Command["method"]> = Extract<Command.Command, { method: M }>
@@ -35,8 +37,8 @@ export const make = (
   request: Pick<Hooks.ConnectRequest, "headers" | "address">,
   node: string
 ): Session => {
-  const { config, hooks, hub, publisher } = services
-  const channels = new Set<string>()
+  const { broker, config, hooks, publisher } = services
+  const subscriptions = new Subscriptions(services, outlet)
   let subscribing = 0
   let phase: "new" | "connecting" | "connected" | "refused" = "new"
   let client: Publication.ClientInfo = { client: outlet.id, user: "" }
@@ -74,57 +76,90 @@ export const make = (
       onRight: run
     })
 
-  const connect = (command: Of<"connect">): Effect.Effect<void> =>
-    Effect.matchEffect(
-      hooks.onConnect({
-        client: outlet.id,
-        kind: "protocol",
-        token: command.params.token,
-        data: command.data,
-        ...request
-      }),
+  /** The client is told, and given a moment to leave by itself. */
+  const refuseConnect = (told: Effect.Effect<void>): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      phase = "refused"
+      return told.pipe(
+        Effect.zipRight(Effect.sleep(REFUSED_CLOSE_DELAY)),
+        Effect.zipRight(Effect.sync(() => outlet.end(Codes.connectionClosed, "connect was refused")))
+      )
+    })
+
+  /** Prepares the subscriptions that the server makes, with the recovery that the client asks for. */
+  const prepareServerSide = ({ channels = [] }: Hooks.Accepted, subs: Of<"connect">["params"]["subs"]) =>
+    Effect.forEach(
+      channels,
+      (channel) => {
+        const recovery = subs[channel] ?? { recover: false, offset: 0, epoch: "" }
+        const asked = { ...recovery, recoverable: false, positioned: false, flag: 0 }
+        return Effect.map(subscriptions.prepare(client, channel, asked, "server"), (join) => ({ channel, join }))
+      },
+      { concurrency: "unbounded" }
+    )
+
+  const establish = (command: Of<"connect">, accepted: Hooks.Accepted): Effect.Effect<void> => {
+    const { channels = [], data, info, user } = accepted
+    const malformed = channels.map((channel) => ServerConfig.parseChannel(config, channel)).find(Either.isLeft)
+    if (malformed !== undefined) return Effect.dieMessage(`onConnect: ${malformed.left}`)
+    if (channels.length > config.client.channel_limit) {
+      return Effect.sync(() => outlet.end(Codes.channelLimit, `client.channel_limit is ${config.client.channel_limit}`))
+    }
+    client = { client: outlet.id, user, ...(info === undefined ? {} : { connInfo: info }) }
+    return prepareServerSide(accepted, command.params.subs).pipe(
+      Effect.flatMap((prepared) =>
+        Effect.suspend(() => {
+          const subs = new Map<string, string>()
+          for (const { channel, join } of prepared) {
+            const joined = join()
+            if (Either.isLeft(joined)) return refuseConnect(refuse(command.id, joined.left, "connect", channel))
+            subs.set(channel, joined.right)
+          }
+          phase = "connected"
+          const ping = Math.max(1, Math.round(Duration.toSeconds(config.client.ping_interval)))
+          const result = Json.connectResult({ client: outlet.id, version, ping, node, data, subs })
+          outlet.send(Json.reply(command.id, "connect", result))
+          return Effect.void
+        })
+      ),
+      Effect.catchTag("BrokerError", (error) => refuseConnect(unavailable(command.id, "connect", error))),
+      Effect.scoped
+    )
+  }
+
+  const connect = (command: Of<"connect">): Effect.Effect<void> => {
+    const { token } = command.params
+    return Effect.matchEffect(
+      hooks.onConnect({ client: outlet.id, kind: "protocol", token, data: command.data, ...request }),
       {
         onFailure: (rejected) => {
-          phase = "refused"
-          if (rejected.disconnect) return reject(command.id, rejected, "connect")
-          return reject(command.id, rejected, "connect").pipe(
-            Effect.zipRight(Effect.sleep(REFUSED_CLOSE_DELAY)),
-            Effect.zipRight(Effect.sync(() => outlet.end(Codes.connectionClosed, "connect was refused")))
-          )
+          const told = reject(command.id, rejected, "connect")
+          return rejected.disconnect === true ? told : refuseConnect(told)
         },
-        onSuccess: (accepted) =>
-          Effect.sync(() => {
-            phase = "connected"
-            client =
-              accepted.info === undefined
-                ? { client: outlet.id, user: accepted.user }
-                : { client: outlet.id, user: accepted.user, connInfo: accepted.info }
-            const result = Json.connectResult({
-              client: outlet.id,
-              version,
-              ping: Math.max(1, Math.round(Duration.toSeconds(config.client.ping_interval))),
-              node,
-              data: accepted.data
-            })
-            outlet.send(Json.reply(command.id, "connect", result))
-          })
+        onSuccess: (accepted) => establish(command, accepted)
       }
     )
+  }
 
   const subscribe = (command: Of<"subscribe">): Effect.Effect<void> =>
     onChannel(command, command.params.channel, (channel) => {
       const what = `subscribe "${channel}"`
-      if (channels.has(channel)) return refuse(command.id, Codes.alreadySubscribed, what, "already subscribed")
-      if (channels.size + subscribing >= config.client.channel_limit) {
+      if (subscriptions.has(channel)) return refuse(command.id, Codes.alreadySubscribed, what, "already subscribed")
+      if (subscriptions.size + subscribing >= config.client.channel_limit) {
         return refuse(command.id, Codes.limitExceeded, what, `client.channel_limit is ${config.client.channel_limit}`)
       }
       subscribing++
-      const joined = (): void => {
-        channels.add(channel)
-        outlet.send(Json.reply(command.id, "subscribe", Json.EMPTY))
-      }
       return hooks.onSubscribe({ client, channel, token: command.params.token, data: command.data }).pipe(
-        Effect.zipRight(hub.subscribe(channel, outlet.subscriber, joined)),
+        Effect.zipRight(subscriptions.prepare(client, channel, command.params, "client")),
+        Effect.flatMap((join) =>
+          Effect.suspend(() => {
+            const joined = join()
+            if (Either.isLeft(joined)) return refuse(command.id, joined.left, what, joined.left.message)
+            outlet.send(Json.reply(command.id, "subscribe", joined.right))
+            return Effect.void
+          })
+        ),
+        Effect.scoped,
         Effect.catchTags({
           Rejected: (rejected) => reject(command.id, rejected, what),
           BrokerError: (error) => unavailable(command.id, what, error)
@@ -135,18 +170,50 @@ export const make = (
 
   const unsubscribe = (command: Of<"unsubscribe">): Effect.Effect<void> =>
     onChannel(command, command.params.channel, (channel) =>
-      Effect.zipRight(
-        channels.delete(channel) ? hub.unsubscribe(channel, outlet.subscriber) : Effect.void,
-        Effect.sync(() => outlet.send(Json.reply(command.id, "unsubscribe", Json.EMPTY)))
-      )
+      Effect.sync(() => {
+        subscriptions.leave(channel)
+        outlet.send(Json.reply(command.id, "unsubscribe", Json.EMPTY))
+      })
     )
+
+  const history = (command: Of<"history">): Effect.Effect<void> =>
+    onChannel(command, command.params.channel, (channel) => {
+      const what = `history "${channel}"`
+      const { limit, reverse, since } = command.params
+      const most = config.client.history_max_publication_limit
+      const retention = Namespace.retention(config.channel, channel)
+      return hooks.onHistory({ client, channel, subscribed: subscriptions.has(channel) }).pipe(
+        Effect.flatMap(() => {
+          if (retention === undefined) return refuse(command.id, Codes.notAvailable, what, "the channel has no history")
+          const range = {
+            limit: limit < 0 ? most : Math.min(limit, most),
+            maxBytes: config.client.reply_max_size,
+            reverse
+          }
+          return Effect.flatMap(
+            broker.history({ channel, retention }, since === undefined ? range : { ...range, since }),
+            (page) => {
+              if (since !== undefined && since.epoch !== "" && since.epoch !== page.epoch) {
+                return refuse(command.id, Codes.unrecoverable, what, `the epoch is ${page.epoch} by now`)
+              }
+              const result = Json.historyResult(page, Json.page(page.publications, config.client.reply_max_size))
+              return Effect.sync(() => outlet.send(Json.reply(command.id, "history", result)))
+            }
+          )
+        }),
+        Effect.catchTags({
+          Rejected: (rejected) => reject(command.id, rejected, what),
+          BrokerError: (error) => unavailable(command.id, what, error)
+        })
+      )
+    })
 
   const publish = (command: Of<"publish">): Effect.Effect<void> =>
     onChannel(command, command.params.channel, (channel) => {
       const what = `publish "${channel}"`
       const data = command.data
       if (data === undefined) return refuse(command.id, Codes.badRequest, what, "no data")
-      return hooks.onPublish({ client, channel, data, subscribed: channels.has(channel) }).pipe(
+      return hooks.onPublish({ client, channel, data, subscribed: subscriptions.has(channel) }).pipe(
         Effect.zipRight(publisher.publishRaw(channel, Publication.fromJson(data, client))),
         Effect.zipRight(Effect.sync(() => outlet.send(Json.reply(command.id, "publish", Json.EMPTY)))),
         Effect.catchTags({
@@ -180,6 +247,7 @@ export const make = (
       case "send":
         return Effect.sync(() => outlet.end(Codes.notAvailableDisconnect, "send: not active in this version"))
       case "history":
+        return history(command)
       case "presence":
       case "presence_stats":
       case "refresh":
@@ -240,11 +308,8 @@ export const make = (
     receive: (text) => Command.lines(text).map(receiveLine).includes(true),
     close: (disconnect) =>
       Effect.suspend(() => {
-        const left = [...channels]
-        channels.clear()
-        return Effect.forEach(left, (channel) => hub.unsubscribe(channel, outlet.subscriber), { discard: true }).pipe(
-          Effect.zipRight(phase === "connected" ? farewell(services, client, disconnect) : Effect.void)
-        )
+        subscriptions.leaveAll()
+        return phase === "connected" ? farewell(services, client, disconnect) : Effect.void
       })
   }
 }

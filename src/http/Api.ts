@@ -42,14 +42,70 @@ export class TooLarge extends Schema.Class<TooLarge>("TooLarge")(
   HttpApiSchema.annotations({ status: 413 })
 ) {}
 
-/** What became of one publication: accepted, or why not. */
-export const Published = Schema.Union(Schema.Struct({ result: Schema.Struct({}) }), Schema.Struct({ error: Refusal }))
+const refused = Schema.Struct({ error: Refusal })
 
-/** The body of `publish`; `data` is any JSON value. */
-export const Publish = Schema.Struct({ channel: Schema.String, data: Schema.Unknown })
+/** What became of one publication: accepted, with its position in a channel with history, or why not. */
+export const Published = Schema.Union(
+  Schema.Struct({
+    result: Schema.Struct({ offset: Schema.optional(Schema.Int), epoch: Schema.optional(Schema.String) })
+  }),
+  refused
+)
+
+const publishing = {
+  /** Any JSON value. */
+  data: Schema.Unknown,
+  /** Not kept in the channel's history. */
+  skip_history: Schema.optionalWith(Schema.Boolean, { default: () => false, nullable: true }),
+  /** Carried beside `data`. */
+  tags: Schema.optionalWith(Schema.Record({ key: Schema.String, value: Schema.String }), { nullable: true }),
+  /** Publishing again with the same key within five minutes publishes nothing. */
+  idempotency_key: Schema.optionalWith(Schema.String, { nullable: true })
+}
+
+/** The body of `publish`. */
+export const Publish = Schema.Struct({ channel: Schema.String, ...publishing })
 
 /** The body of `broadcast`: one value, many channels. */
-export const Broadcast = Schema.Struct({ channels: Schema.Array(Schema.String), data: Schema.Unknown })
+export const Broadcast = Schema.Struct({ channels: Schema.Array(Schema.String), ...publishing })
+
+/** The body of `history`. */
+export const History = Schema.Struct({
+  channel: Schema.String,
+  /** 0: only the position; below 0: as many as one page holds. */
+  limit: Schema.optionalWith(Schema.Int, { default: () => 0, nullable: true }),
+  since: Schema.optionalWith(
+    Schema.Struct({
+      offset: Schema.optionalWith(Schema.NonNegativeInt, { default: () => 0 }),
+      epoch: Schema.optionalWith(Schema.String, { default: () => "" })
+    }),
+    { nullable: true }
+  ),
+  reverse: Schema.optionalWith(Schema.Boolean, { default: () => false, nullable: true })
+})
+
+const Publication = Schema.Struct({
+  data: Schema.Unknown,
+  info: Schema.optional(Schema.Unknown),
+  offset: Schema.Int,
+  tags: Schema.optional(Schema.Record({ key: Schema.String, value: Schema.String }))
+})
+
+const Page = Schema.Union(
+  Schema.Struct({
+    result: Schema.Struct({
+      publications: Schema.optional(Schema.Array(Publication)),
+      epoch: Schema.String,
+      offset: Schema.optional(Schema.Int)
+    })
+  }),
+  refused
+)
+
+/** The body of `history_remove`. */
+export const HistoryRemove = Schema.Struct({ channel: Schema.String })
+
+const Done = Schema.Union(Schema.Struct({ result: Schema.Struct({}) }), refused)
 
 const Broadcasted = Schema.Struct({ result: Schema.Struct({ responses: Schema.Array(Published) }) })
 
@@ -65,6 +121,8 @@ const health = HttpApiGroup.make("health")
 const server = HttpApiGroup.make("server")
   .add(HttpApiEndpoint.post("publish", "/publish").setPayload(Publish).addSuccess(Published))
   .add(HttpApiEndpoint.post("broadcast", "/broadcast").setPayload(Broadcast).addSuccess(Broadcasted))
+  .add(HttpApiEndpoint.post("history", "/history").setPayload(History).addSuccess(Page))
+  .add(HttpApiEndpoint.post("historyRemove", "/history_remove").setPayload(HistoryRemove).addSuccess(Done))
   .addError(NoApi)
   .addError(Unauthorized)
   .addError(BadRequest)

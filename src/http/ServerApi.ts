@@ -2,13 +2,18 @@
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
 import * as HttpIncomingMessage from "@effect/platform/HttpIncomingMessage"
 import type * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { createHash, timingSafeEqual } from "node:crypto"
+import * as Broker from "../Broker.ts"
+import * as Channel from "../Channel.ts"
+import * as Namespace from "../Namespace.ts"
 import * as Codes from "../protocol/Codes.ts"
+import * as Json from "../protocol/Json.ts"
 import * as Publication from "../protocol/Publication.ts"
 import * as Raw from "../protocol/Raw.ts"
 import * as Publisher from "../Publisher.ts"
@@ -75,16 +80,35 @@ const dataOf = (text: string): Either.Either<Publication.Publication, Api.BadReq
   return Either.right(Publication.fromJson(raw.text))
 }
 
+interface Publishing {
+  readonly skip_history: boolean
+  readonly tags?: Readonly<Record<string, string>> | undefined
+  readonly idempotency_key?: string | undefined
+}
+
+const optionsOf = ({ skip_history, tags, idempotency_key }: Publishing): Publisher.Options => ({
+  skipHistory: skip_history,
+  ...(tags === undefined ? {} : { tags }),
+  ...(idempotency_key === undefined ? {} : { idempotencyKey: idempotency_key })
+})
+
+/** Most publications in one page of `history`. */
+const MAX_PAGE = 1000
+
 /** The handlers of the group `server`. */
 export const layer = HttpApiBuilder.group(Api.Api, "server", (handlers) =>
   Effect.gen(function* () {
     const config = yield* ServerConfig.ServerConfig
     const publisher = yield* Publisher.Publisher
 
-    const publish = (channel: string, publication: Publication.Publication) =>
-      publisher.publishRaw(channel, publication).pipe(
-        Effect.as({ result: {} }),
-        Effect.catchTag("BrokerError", (error) => Effect.succeed(refusal(Codes.internal, error.message))),
+    const broker = yield* Broker.Broker
+
+    const unavailable = (error: Broker.BrokerError) => Effect.succeed(refusal(Codes.internal, error.message))
+
+    const publish = (channel: string, publication: Publication.Publication, options: Publisher.Options) =>
+      publisher.publishRaw(channel, publication, options).pipe(
+        Effect.map((position) => ({ result: position ?? {} })),
+        Effect.catchTag("BrokerError", unavailable),
         Effect.catchTag("InvalidPublication", (error) =>
           error.reason === "TooLarge"
             ? Effect.fail(tooLarge(error.message))
@@ -94,25 +118,71 @@ export const layer = HttpApiBuilder.group(Api.Api, "server", (handlers) =>
         )
       )
 
+    const withHistory = (name: string): Either.Either<Broker.Kept, ReturnType<typeof refusal>> => {
+      const channel = ServerConfig.parseChannel(config, name)
+      if (Either.isLeft(channel)) return Either.left(refusal(Codes.badRequest, channel.left))
+      const retention = Namespace.retention(config.channel, name)
+      if (retention !== undefined) return Either.right({ channel: name, retention })
+      return Either.left(
+        Namespace.find(config.channel, name) === undefined
+          ? refusal(
+              Codes.unknownChannel,
+              `no namespace "${Channel.namespace(name)}"; known: ${Namespace.known(config.channel)}`
+            )
+          : refusal(Codes.notAvailable, "the channel has no history")
+      )
+    }
+
     return handlers
       .handleRaw("publish", ({ request }) =>
         Effect.gen(function* () {
           yield* authorize(config, request)
           const text = yield* readBody(request)
-          const { channel } = yield* decodeBody(Api.Publish, text)
-          return yield* publish(channel, yield* dataOf(text))
+          const body = yield* decodeBody(Api.Publish, text)
+          return yield* publish(body.channel, yield* dataOf(text), optionsOf(body))
         })
       )
       .handleRaw("broadcast", ({ request }) =>
         Effect.gen(function* () {
           yield* authorize(config, request)
           const text = yield* readBody(request)
-          const { channels } = yield* decodeBody(Api.Broadcast, text)
+          const body = yield* decodeBody(Api.Broadcast, text)
           const publication = yield* dataOf(text)
-          const responses = yield* Effect.forEach(channels, (channel) => publish(channel, publication), {
+          const options = optionsOf(body)
+          const responses = yield* Effect.forEach(body.channels, (channel) => publish(channel, publication, options), {
             concurrency: BROADCAST_CONCURRENCY
           })
           return { result: { responses } }
+        })
+      )
+      .handleRaw("history", ({ request }) =>
+        Effect.gen(function* () {
+          yield* authorize(config, request)
+          const body = yield* decodeBody(Api.History, yield* readBody(request))
+          const kept = withHistory(body.channel)
+          if (Either.isLeft(kept)) return kept.left
+          const { limit, reverse, since } = body
+          const maxBytes = config.client.reply_max_size
+          const range = { limit: limit < 0 ? MAX_PAGE : Math.min(limit, MAX_PAGE), maxBytes, reverse }
+          const page = yield* Effect.either(
+            broker.history(kept.right, since === undefined ? range : { ...range, since })
+          )
+          if (Either.isLeft(page)) return yield* unavailable(page.left)
+          if (since !== undefined && since.epoch !== "" && since.epoch !== page.right.epoch) {
+            return refusal(Codes.unrecoverable)
+          }
+          // As text, so that `data` goes out as it came in.
+          const result = Json.historyResult(page.right, Json.page(page.right.publications, maxBytes))
+          return HttpServerResponse.text(Json.object({ result }), { contentType: "application/json" })
+        })
+      )
+      .handleRaw("historyRemove", ({ request }) =>
+        Effect.gen(function* () {
+          yield* authorize(config, request)
+          const { channel } = yield* decodeBody(Api.HistoryRemove, yield* readBody(request))
+          const kept = withHistory(channel)
+          if (Either.isLeft(kept)) return kept.left
+          return yield* Effect.catchAll(Effect.as(broker.removeHistory(channel), { result: {} }), unavailable)
         })
       )
   })

@@ -17,9 +17,21 @@ import { atMost } from "./time.ts"
 /** A link to Redis could not be opened, or is lost. */
 export class LinkLost extends Data.TaggedError("LinkLost")<{ readonly message: string; readonly cause?: unknown }> {}
 
+/** A Lua script that Redis runs as one step. */
+export interface Script {
+  readonly lua: string
+  /** How many of its arguments are keys; without it their number is its first argument. */
+  readonly numberOfKeys?: number
+}
+
+/** The library adds a method for each script, which its types do not know. */
+type RunScript = (...args: ReadonlyArray<string | number>) => Promise<unknown>
+
 /** A connected client. */
 export interface Client {
   readonly redis: Redis
+  /** Runs one of the scripts that it was opened with; Redis gets the text only when it does not know it. */
+  readonly run: (script: string, ...args: ReadonlyArray<string | number>) => Promise<unknown>
   /** Never succeeds; fails when the link is lost: closed, or silent for `PING_TIMEOUT`. */
   readonly watch: Effect.Effect<never, LinkLost>
   /** Stops and resumes reading; a paused link is not taken for a dead one. */
@@ -47,8 +59,9 @@ const polled: Effect.Effect<void> = Effect.async((resume) => {
   setImmediate(() => setImmediate(() => resume(Effect.void)))
 })
 
-const make = (url: Redacted.Redacted, name: string): Redis =>
+const make = (url: Redacted.Redacted, name: string, scripts: Readonly<Record<string, Script>>): Redis =>
   new Redis(Redacted.value(url), {
+    scripts,
     lazyConnect: true,
     connectionName: name,
     retryStrategy: () => null,
@@ -73,10 +86,14 @@ const close = (redis: Redis): Effect.Effect<void> =>
   )
 
 /** Opens a client; it is ready when this succeeds, and closed with the scope. */
-export const open = (url: Redacted.Redacted, name: string): Effect.Effect<Client, LinkLost, Scope.Scope> =>
+export const open = (
+  url: Redacted.Redacted,
+  name: string,
+  scripts: Readonly<Record<string, Script>> = {}
+): Effect.Effect<Client, LinkLost, Scope.Scope> =>
   Effect.gen(function* () {
     const redis = yield* Effect.acquireRelease(
-      Effect.sync(() => make(url, name)),
+      Effect.sync(() => make(url, name, scripts)),
       close
     )
     let problem: unknown
@@ -115,6 +132,7 @@ export const open = (url: Redacted.Redacted, name: string): Effect.Effect<Client
 
     return {
       redis,
+      run: (script, ...args) => (redis as unknown as Record<string, RunScript>)[script]!(...args),
       watch: Effect.raceFirst(closed, alive),
       pause: () => {
         paused = true

@@ -24,6 +24,15 @@ export const alreadySubscribed = { code: 105, message: "already subscribed" } as
 export const limitExceeded = { code: 106, message: "limit exceeded" } as const satisfies ErrorCode
 export const badRequest = { code: 107, message: "bad request" } as const satisfies ErrorCode
 export const notAvailable = { code: 108, message: "not available" } as const satisfies ErrorCode
+export const unrecoverable = { code: 112, message: "unrecoverable position" } as const satisfies ErrorCode
+
+/** Why the server has ended a subscription: 2500 and above, the client subscribes again. */
+export interface Unsubscribe {
+  readonly code: number
+  readonly reason: string
+}
+
+export const insufficient: Unsubscribe = { code: 2500, reason: "insufficient state" }
 
 /** Why a connection ends: WebSocket close code and reason. */
 export interface Disconnect {
@@ -35,10 +44,12 @@ export const connectionClosed: Disconnect = { code: 3000, reason: "connection cl
 export const shutdown: Disconnect = { code: 3001, reason: "shutdown" }
 export const serverError: Disconnect = { code: 3004, reason: "internal server error" }
 export const slow: Disconnect = { code: 3008, reason: "slow" }
+export const insufficientState: Disconnect = { code: 3010, reason: "insufficient state" }
 export const noPong: Disconnect = { code: 3012, reason: "no pong" }
 export const invalidToken: Disconnect = { code: 3500, reason: "invalid token" }
 export const badRequestDisconnect: Disconnect = { code: 3501, reason: "bad request" }
 export const stale: Disconnect = { code: 3502, reason: "stale" }
+export const channelLimit: Disconnect = { code: 3505, reason: "channel limit" }
 export const permissionDeniedDisconnect: Disconnect = { code: 3507, reason: "permission denied" }
 export const notAvailableDisconnect: Disconnect = { code: 3508, reason: "not available" }
 

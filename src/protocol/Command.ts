@@ -16,15 +16,29 @@ const headers = Schema.optionalWith(Schema.Record({ key: Schema.String, value: S
   nullable: true
 })
 
+const position = Schema.Struct({ offset: number, epoch: text })
+
+const recovery = Schema.Struct({ recover: flag, offset: number, epoch: text })
+
+/** Bit 2 of `flag` of `subscribe`: a position that cannot be recovered from is an error. */
+export const REJECT_UNRECOVERED = 2
+
 /** The methods of the protocol and their fields; `data` is not among them: it is raw. */
 const methods = {
-  connect: Schema.Struct({ token: text, name: text, version: text, headers }),
+  connect: Schema.Struct({
+    token: text,
+    name: text,
+    version: text,
+    headers,
+    subs: Schema.optionalWith(Schema.Record({ key: Schema.String, value: recovery }), {
+      default: () => ({}),
+      nullable: true
+    })
+  }),
   subscribe: Schema.Struct({
     channel: text,
     token: text,
-    recover: flag,
-    offset: number,
-    epoch: text,
+    ...recovery.fields,
     positioned: flag,
     recoverable: flag,
     join_leave: flag,
@@ -35,7 +49,12 @@ const methods = {
   rpc: Schema.Struct({ method: text }),
   presence: Schema.Struct({ channel: text }),
   presence_stats: Schema.Struct({ channel: text }),
-  history: Schema.Struct({ channel: text }),
+  history: Schema.Struct({
+    channel: text,
+    limit: Schema.optionalWith(Schema.Int, { default: () => 0, nullable: true }),
+    since: Schema.optionalWith(position, { nullable: true }),
+    reverse: flag
+  }),
   refresh: Schema.Struct({ token: text }),
   sub_refresh: Schema.Struct({ channel: text, token: text }),
   ping: Schema.Struct({}),

@@ -3,8 +3,10 @@
  * without zero values, with `data` in place. A frame may be split at line
  * feeds by its reader, so none is ever left in raw data.
  */
-import type { ErrorCode } from "./Codes.ts"
+import type { Position } from "../History.ts"
+import type { ErrorCode, Unsubscribe } from "./Codes.ts"
 import type { ClientInfo, Publication } from "./Publication.ts"
+import { Buffer } from "node:buffer"
 
 /** The answer to a ping of the client, and the ping of the server: an empty object. */
 export const EMPTY = "{}"
@@ -52,6 +54,55 @@ export const publication = (one: Publication): string =>
 export const push = (channel: string, one: Publication): string =>
   `{"push":{"channel":${JSON.stringify(channel)},"pub":${publication(one)}}}`
 
+/** A push that tells of the end of a subscription. */
+export const unsubscribePush = (channel: string, { code, reason }: Unsubscribe): string =>
+  `{"push":{"channel":${JSON.stringify(channel)},"unsubscribe":${JSON.stringify({ code, reason })}}}`
+
+/** Publications as JSON text: as many of the first as fit in `maxBytes`, and one at least. */
+export const page = (publications: ReadonlyArray<Publication>, maxBytes: number): ReadonlyArray<string> => {
+  const texts: Array<string> = []
+  let bytes = 0
+  for (const one of publications) {
+    const text = publication(one)
+    bytes += Buffer.byteLength(text)
+    if (texts.length > 0 && bytes > maxBytes) break
+    texts.push(text)
+  }
+  return texts
+}
+
+const list = (publications: ReadonlyArray<string>): string | undefined =>
+  publications.length === 0 ? undefined : `[${publications.join(",")}]`
+
+const positionMembers = (position: Position | undefined) => ({
+  epoch: position && JSON.stringify(position.epoch),
+  offset: position === undefined || position.offset === 0 ? undefined : String(position.offset)
+})
+
+const yes = (flag: boolean): string | undefined => (flag ? "true" : undefined)
+
+/** The result of `subscribe`; `publications` are JSON text. */
+export const subscribeResult = (result: {
+  readonly recoverable: boolean
+  readonly positioned: boolean
+  readonly position: Position | undefined
+  readonly wasRecovering: boolean
+  readonly recovered: boolean
+  readonly publications: ReadonlyArray<string>
+}): string =>
+  object({
+    recoverable: yes(result.recoverable),
+    ...positionMembers(result.position),
+    publications: list(result.publications),
+    recovered: yes(result.recovered),
+    positioned: yes(result.positioned),
+    was_recovering: yes(result.wasRecovering)
+  })
+
+/** The result of `history`; `publications` are JSON text. */
+export const historyResult = (position: Position, publications: ReadonlyArray<string>): string =>
+  object({ publications: list(publications), ...positionMembers(position) })
+
 /** A reply; `result` is JSON text. */
 export const reply = (id: number, method: string, result: string): string => `{"id":${id},"${method}":${result}}`
 
@@ -66,6 +117,8 @@ export const connectResult = (result: {
   readonly ping: number
   readonly node: string
   readonly data: string | undefined
+  /** The results of server-side subscriptions, by channel. */
+  readonly subs: ReadonlyMap<string, string>
 }): string =>
   object({
     client: JSON.stringify(result.client),
@@ -73,5 +126,9 @@ export const connectResult = (result: {
     data: raw(result.data),
     ping: String(result.ping),
     pong: "true",
-    node: JSON.stringify(result.node)
+    node: JSON.stringify(result.node),
+    subs:
+      result.subs.size === 0
+        ? undefined
+        : `{${Array.from(result.subs, ([channel, sub]) => `${JSON.stringify(channel)}:${sub}`).join(",")}}`
   })

@@ -14,12 +14,15 @@ import { STATUS_CODES, type IncomingMessage } from "node:http"
 import type { Duplex } from "node:stream"
 import { clearTimeout, setTimeout } from "node:timers"
 import type { WebSocket } from "ws"
+import * as Broker from "../Broker.ts"
 import type * as Connection from "../Connection.ts"
 import * as Connections from "../Connections.ts"
+import type * as History from "../History.ts"
 import * as Hooks from "../Hooks.ts"
 import * as Hub from "../Hub.ts"
 import { within } from "../internal/time.ts"
 import * as Metrics from "../Metrics.ts"
+import * as Namespace from "../Namespace.ts"
 import * as Codes from "../protocol/Codes.ts"
 import type { ClientInfo } from "../protocol/Publication.ts"
 import * as Publisher from "../Publisher.ts"
@@ -72,10 +75,18 @@ interface Refusal {
   readonly retryAfter?: number
 }
 
-/** A client that may come in. `channel`: what a plain socket is to be subscribed to. */
+/** A client that may come in. `join`: a plain socket joins its channel before its handshake is completed. */
 interface Decision {
   readonly session: Session
-  readonly channel: string | undefined
+  readonly join: Effect.Effect<void, Refusal>
+}
+
+/** What a plain socket asks for in its query. */
+interface PlainRequest {
+  readonly client: ClientInfo
+  readonly retention: History.Retention | undefined
+  /** The last so many publications, first. */
+  readonly last: number
 }
 
 /** How long a refused client may take to take the answer, in milliseconds. */
@@ -121,6 +132,8 @@ const brokerRefusal = (detail: string): Refusal => ({
   retryAfter: RETRY_AFTER_SECONDS
 })
 
+const badQuery = (message: string) => Effect.fail<Refusal>({ status: 400, reason: "path", message })
+
 const bearer = (request: IncomingMessage): string =>
   /^bearer (.+)$/i.exec(request.headers.authorization ?? "")?.[1] ?? ""
 
@@ -132,6 +145,7 @@ export const make: Effect.Effect<
   (request: IncomingMessage, socket: Duplex, head: Buffer) => void,
   ServerConfig.ConfigError,
   | Scope.Scope
+  | Broker.Broker
   | Connections.Connections
   | Hooks.Hooks
   | Hub.Hub
@@ -145,7 +159,7 @@ export const make: Effect.Effect<
   const hub = yield* Hub.Hub
   const publisher = yield* Publisher.Publisher
   const connections = yield* Connections.Connections
-  const services = { config, hooks, hub, publisher }
+  const services = { broker: yield* Broker.Broker, config, hooks, hub, metrics, publisher }
   const node = randomUUID()
   const server = Transport.makeServer()
   const boundToLoopback = Origin.isLoopback(config.host)
@@ -190,20 +204,19 @@ export const make: Effect.Effect<
     request: IncomingMessage,
     address: string,
     asked: Extract<Target, { _tag: "Plain" }>
-  ): Effect.Effect<ClientInfo, Refusal> =>
+  ): Effect.Effect<PlainRequest, Refusal> =>
     Effect.gen(function* () {
       const channel = yield* Either.mapLeft(ServerConfig.parseChannel(config, asked.channel), (message): Refusal => ({
         status: 400,
         reason: "channel",
         message
       }))
-      const inactive = ["history", "echo"].find((parameter) => asked.parameters.has(parameter))
-      if (inactive !== undefined) {
-        return yield* Effect.fail<Refusal>({
-          status: 400,
-          reason: "path",
-          message: `?${inactive}: not active in this version`
-        })
+      if (asked.parameters.has("echo")) return yield* badQuery("?echo: not active in this version")
+      const last = asked.parameters.get("history")
+      const retention = Namespace.retention(config.channel, channel)
+      const most = config.client.history_max_publication_limit
+      if (last !== null && !(/^\d{1,9}$/.test(last) && Number(last) <= most)) {
+        return yield* badQuery(`?history: expected a number from 0 to ${most}`)
       }
       const accepted = yield* Effect.mapError(
         hooks.onConnect({
@@ -221,7 +234,11 @@ export const make: Effect.Effect<
           ? { client: id, user: accepted.user }
           : { client: id, user: accepted.user, connInfo: accepted.info }
       yield* Effect.mapError(hooks.onSubscribe({ client, channel, token: "", data: undefined }), refusalOf)
-      return client
+      if (last !== null) {
+        if (retention === undefined) return yield* badQuery("?history: the channel has none")
+        yield* Effect.mapError(hooks.onHistory({ client, channel, subscribed: true }), refusalOf)
+      }
+      return { client, retention, last: Number(last) }
     })
 
   /** Asks everything that can be refused; acquires nothing. */
@@ -239,12 +256,17 @@ export const make: Effect.Effect<
       }
       if (asked._tag === "Protocol") {
         const session = Protocol.make(services, connection, { headers: request.headers, address }, node)
-        return Effect.succeed({ session, channel: undefined })
+        return Effect.succeed({ session, join: Effect.void })
       }
-      return Effect.map(decidePlain(connection.id, request, address, asked), (client) => ({
-        session: Plain.make(services, connection, client, asked.channel),
-        channel: asked.channel
-      }))
+      return Effect.map(decidePlain(connection.id, request, address, asked), ({ client, retention, last }) => {
+        const session = Plain.make(services, connection, client, asked.channel, retention !== undefined)
+        const join = hub.prepare(asked.channel, last === 0 ? undefined : { last }).pipe(
+          Effect.map(session.join),
+          Effect.scoped,
+          Effect.mapError((error) => brokerRefusal(error.message))
+        )
+        return { session, join }
+      })
     })
 
   /** Completes the handshake; the library answers a malformed one itself. */
@@ -271,7 +293,7 @@ export const make: Effect.Effect<
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
         const connection = yield* connections.make(randomUUID(), asked._tag === "Protocol" ? "protocol" : "plain")
-        const { session, channel } = yield* decide(connection, request, asked).pipe(
+        const { session, join } = yield* decide(connection, request, asked).pipe(
           within(config.client.stale_close_delay, (): Refusal => ({
             status: 503,
             reason: "handshake",
@@ -281,12 +303,7 @@ export const make: Effect.Effect<
         )
         // From here on nothing is interrupted: the subscription has an owner at
         // every moment. The broker's deadline bounds the wait.
-        if (channel !== undefined) {
-          yield* Effect.mapError(
-            hub.subscribe(channel, connection, () => undefined),
-            (error) => brokerRefusal(error.message)
-          )
-        }
+        yield* join
         const shaken = handshake(connection, request, socket, head)
         if (Either.isRight(shaken)) {
           admitted.add(socket)

@@ -43,6 +43,7 @@ export const instance = (
       },
       isFull: () => full,
       writable: room.await,
+      resync: Effect.void,
       undecodable: () => heard.push(["undecodable", { data: "", json: false }])
     })
     yield* eventually(Broker.isLive(broker), (isLive) => isLive, "the broker is live")

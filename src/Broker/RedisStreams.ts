@@ -1,0 +1,241 @@
+/**
+ * The streams of channels in Redis. Two keys for each channel: a hash `meta`
+ * with the epoch, the offset of the newest publication and the `run_id` of the
+ * Redis process that wrote it, and a Redis stream whose entries have offsets as
+ * ids and envelopes as values.
+ *
+ * Each script is one step. Redis refuses a script's first write at `maxmemory`
+ * and none after it, and that first write is always the one that adds the
+ * publication: so an offset is used only by a publication that is in the
+ * stream, and what is published is in the stream.
+ *
+ * A stream that was written under another `run_id` gets a new epoch: a Redis
+ * that was restarted, or one that has taken over, may lack the end of it. What
+ * is left of it stays readable.
+ */
+import * as Duration from "effect/Duration"
+import * as Either from "effect/Either"
+import * as Broker from "../Broker.ts"
+import * as History from "../History.ts"
+import type * as Redis from "../internal/redis.ts"
+import type { Publication } from "../protocol/Publication.ts"
+import * as Envelope from "./Envelope.ts"
+
+// `}` would end the hash tag that keeps the keys of a channel in one slot.
+const tag = (channel: string): string => `{${channel.replace(/[%}]/g, encodeURIComponent)}}`
+
+/** The names in Redis that belong to a channel. */
+export interface Keys {
+  readonly meta: (channel: string) => string
+  readonly stream: (channel: string) => string
+  readonly idempotency: (channel: string, key: string) => string
+  /** Not a key: what instances subscribe to. */
+  readonly topic: (channel: string) => string
+}
+
+export const keys = (prefix: string): Keys => ({
+  meta: (channel) => `${prefix}:meta:${tag(channel)}`,
+  stream: (channel) => `${prefix}:stream:${tag(channel)}`,
+  idempotency: (channel, key) => `${prefix}:idempotency:${tag(channel)}:${key}`,
+  topic: (channel) => `${prefix}:pub:${channel}`
+})
+
+const meta = `
+local function read_meta(key, run_id)
+  local m = redis.call("HMGET", key, "epoch", "offset", "run_id")
+  return m[1], tonumber(m[2] or "0"), m[1] and m[3] == run_id
+end
+`
+
+/** KEYS: meta, stream. ARGV: run_id, new epoch, topic, envelope, size, ttl, meta ttl (ms). Answers epoch, offset. */
+const append = `${meta}
+local epoch, offset, is_own = read_meta(KEYS[1], ARGV[1])
+if not epoch then redis.call("DEL", KEYS[2]) end
+if not is_own then epoch = ARGV[2] end
+offset = string.format("%.0f", offset + 1)
+redis.call("XADD", KEYS[2], "MAXLEN", ARGV[5], offset .. "-0", "e", ARGV[4])
+redis.call("HSET", KEYS[1], "epoch", epoch, "offset", offset, "run_id", ARGV[1])
+redis.call("PEXPIRE", KEYS[2], ARGV[6])
+redis.call("PEXPIRE", KEYS[1], ARGV[7])
+local answer = epoch .. " " .. offset
+`
+
+const publishIt = `redis.call("PUBLISH", ARGV[3], '{"epoch":"' .. epoch .. '","offset":' .. offset .. ',' .. string.sub(ARGV[4], 2))`
+
+const earlierOr = (key: number) => `
+local earlier = redis.call("GET", KEYS[${key}])
+if earlier then return earlier end
+`
+
+/** The scripts that a client of these streams is opened with. */
+export const scripts: Readonly<Record<string, Redis.Script>> = {
+  fanfareAppend: { numberOfKeys: 2, lua: `${append}${publishIt}\nreturn answer` },
+  // Further KEYS: idempotency. Further ARGV: its window (ms).
+  fanfareAppendOnce: {
+    numberOfKeys: 3,
+    lua: `${earlierOr(3)}${append}redis.call("SET", KEYS[3], answer, "PX", ARGV[8])\n${publishIt}\nreturn answer`
+  },
+  // KEYS: idempotency. ARGV: its window (ms), topic, envelope.
+  fanfarePublishOnce: {
+    numberOfKeys: 1,
+    lua: `${earlierOr(1)}redis.call("SET", KEYS[1], "", "PX", ARGV[1])\nredis.call("PUBLISH", ARGV[2], ARGV[3])\nreturn ""`
+  },
+  // KEYS: meta, stream. ARGV: run_id, new epoch, ttl, meta ttl (ms), epoch and offset to read from (offset -1:
+  // from the end), limit, most bytes, whether in reverse, whether all or nothing. Answers epoch, offset, then ids and envelopes.
+  fanfareRead: {
+    numberOfKeys: 2,
+    lua: `${meta}
+local epoch, offset, is_own = read_meta(KEYS[1], ARGV[1])
+if not is_own then
+  if not epoch then redis.call("DEL", KEYS[2]) end
+  epoch = ARGV[2]
+  redis.call("HSET", KEYS[1], "epoch", epoch, "offset", string.format("%.0f", offset), "run_id", ARGV[1])
+end
+redis.call("PEXPIRE", KEYS[1], offset > 0 and ARGV[4] or ARGV[3])
+local page = { epoch, offset }
+local since, limit, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local reverse, whole = ARGV[9] == "1", ARGV[10] == "1"
+local bounded = since >= 0
+if limit == 0 or (bounded and ARGV[5] ~= "" and ARGV[5] ~= epoch) then return page end
+if whole and bounded and offset - since > limit then return page end
+local entries
+if not reverse then
+  entries = redis.call("XRANGE", KEYS[2], string.format("%.0f", bounded and since + 1 or 0), "+", "COUNT", limit)
+elseif bounded and since == 0 then
+  entries = {}
+else
+  local from = bounded and string.format("%.0f", since - 1) or "+"
+  entries = redis.call("XREVRANGE", KEYS[2], from, "-", "COUNT", limit)
+end
+local bytes = 0
+for _, entry in ipairs(entries) do
+  local envelope = entry[2][2]
+  bytes = bytes + #envelope
+  if bytes > max_bytes and #page > 2 then
+    if whole then return { epoch, offset } end
+    break
+  end
+  page[#page + 1] = entry[1]
+  page[#page + 1] = envelope
+end
+return page`
+  },
+  // KEYS: meta of many channels. ARGV: run_id, then ttl and meta ttl (ms) of each. Answers epoch ("" if lost), offset of each.
+  fanfarePositions: {
+    lua: `${meta}
+local tops = {}
+for i, key in ipairs(KEYS) do
+  local epoch, offset, is_own = read_meta(key, ARGV[1])
+  tops[#tops + 1] = is_own and epoch or ""
+  tops[#tops + 1] = offset
+  if is_own then redis.call("PEXPIRE", key, ARGV[2 * i + (offset > 0 and 1 or 0)]) end
+end
+return tops`
+  }
+}
+
+const milliseconds = (duration: Duration.Duration): number => Math.max(1, Math.ceil(Duration.toMillis(duration)))
+
+const WINDOW = milliseconds(Broker.IDEMPOTENCY_WINDOW)
+
+/** Channels in one position check: long enough to be few, short enough not to hold Redis up. */
+export const POSITIONS_BATCH = 128
+
+const positionOf = (answer: unknown): History.Position | undefined => {
+  const [epoch, offset] = String(answer).split(" ")
+  return epoch === undefined || offset === undefined ? undefined : { epoch, offset: Number(offset) }
+}
+
+/** A link to the Redis process `runId`, and the names that are used there. */
+export interface Target {
+  readonly client: Redis.Client
+  readonly runId: string
+  readonly keys: Keys
+}
+
+/** Publishes, and adds to the stream where there is one. */
+export const publish = (
+  { client, runId, keys }: Target,
+  channel: string,
+  envelope: string,
+  { retention, idempotencyKey }: Broker.PublishOptions
+): Promise<History.Position | undefined> => {
+  const topic = keys.topic(channel)
+  if (retention === undefined) {
+    if (idempotencyKey === undefined) return client.redis.publish(topic, envelope).then(() => undefined)
+    return client
+      .run("fanfarePublishOnce", keys.idempotency(channel, idempotencyKey), WINDOW, topic, envelope)
+      .then(() => undefined)
+  }
+  const at = [keys.meta(channel), keys.stream(channel)]
+  const { size, ttl, metaTtl } = retention
+  const about = [runId, History.newEpoch(), topic, envelope, size, milliseconds(ttl), milliseconds(metaTtl)]
+  const answer =
+    idempotencyKey === undefined
+      ? client.run("fanfareAppend", ...at, ...about)
+      : client.run("fanfareAppendOnce", ...at, keys.idempotency(channel, idempotencyKey), ...about, WINDOW)
+  return answer.then(positionOf)
+}
+
+/** A publication of a newer version cannot be read: a hole, which whoever needs it is told of. */
+const publicationOf = (epoch: string, id: string, envelope: string): ReadonlyArray<Publication> =>
+  Either.match(Envelope.decode(envelope), {
+    onLeft: () => [],
+    onRight: (publication) => [{ ...publication, offset: Number.parseInt(id, 10), epoch }]
+  })
+
+/** Reads a part of a stream; begins one where there is none. */
+export const read = (
+  { client, runId, keys }: Target,
+  { channel, retention }: Broker.Kept,
+  { since, limit, maxBytes, reverse = false, whole = false }: History.Range
+): Promise<History.Page> =>
+  client
+    .run(
+      "fanfareRead",
+      keys.meta(channel),
+      keys.stream(channel),
+      runId,
+      History.newEpoch(),
+      milliseconds(retention.ttl),
+      milliseconds(retention.metaTtl),
+      since?.epoch ?? "",
+      since?.offset ?? -1,
+      limit,
+      maxBytes,
+      reverse ? 1 : 0,
+      whole ? 1 : 0
+    )
+    .then((answer) => {
+      const [epoch, offset, ...entries] = answer as [string, number, ...Array<string>]
+      const publications: Array<Publication> = []
+      for (let index = 0; index + 1 < entries.length; index += 2) {
+        publications.push(...publicationOf(epoch, entries[index] ?? "", entries[index + 1] ?? ""))
+      }
+      return { epoch, offset, publications }
+    })
+
+/** The tops of at most `POSITIONS_BATCH` streams. */
+export const positions = (
+  { client, runId, keys }: Target,
+  kept: ReadonlyArray<Broker.Kept>
+): Promise<ReadonlyArray<History.Position | undefined>> =>
+  client
+    .run(
+      "fanfarePositions",
+      kept.length,
+      ...kept.map(({ channel }) => keys.meta(channel)),
+      runId,
+      ...kept.flatMap(({ retention }) => [milliseconds(retention.ttl), milliseconds(retention.metaTtl)])
+    )
+    .then((answer) => {
+      const tops = answer as ReadonlyArray<string | number>
+      return kept.map((_, index) => {
+        const epoch = String(tops[2 * index])
+        return epoch === "" ? undefined : { epoch, offset: Number(tops[2 * index + 1]) }
+      })
+    })
+
+/** Removes the publications of a stream. */
+export const remove = ({ client, keys }: Target, channel: string): Promise<unknown> =>
+  client.redis.del(keys.stream(channel))

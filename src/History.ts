@@ -1,0 +1,67 @@
+/**
+ * Streams of publications: the words for them, and when a part of one is whole.
+ *
+ * A channel with history has a stream. Its publications have the offsets 1, 2,
+ * 3 … without holes; its `epoch` is a random text that is new whenever the
+ * stream begins anew, so that an offset of a lost stream is never taken for one
+ * of its successor.
+ */
+import type * as Duration from "effect/Duration"
+import { randomUUID } from "node:crypto"
+import type { Publication } from "./protocol/Publication.ts"
+
+/** A place in a stream: after the publication with this offset; 0 is before the first. */
+export interface Position {
+  readonly epoch: string
+  readonly offset: number
+}
+
+/** What a stream keeps. */
+export interface Retention {
+  /** The newest so many publications. */
+  readonly size: number
+  /** All of them for so long after the last one. */
+  readonly ttl: Duration.Duration
+  /** Epoch and offset for so long after the last use. A stream without any publication yet: `ttl`. */
+  readonly metaTtl: Duration.Duration
+}
+
+/** Which publications of a stream to read. */
+export interface Range {
+  /**
+   * After this position (`reverse`: before it). Nothing is read where its epoch
+   * is not the stream's; an empty epoch is that of any stream.
+   */
+  readonly since?: Position
+  /** At most so many; 0: only the position. */
+  readonly limit: number
+  /** At most so many bytes of payload, but one publication at least. */
+  readonly maxBytes: number
+  /** From the newest to the oldest. */
+  readonly reverse?: boolean
+  /** None at all where `limit` or `maxBytes` leaves some of them out. */
+  readonly whole?: boolean
+}
+
+/** Publications of a stream; `epoch` and `offset` are its top at the moment in which they were read. */
+export interface Page extends Position {
+  readonly publications: ReadonlyArray<Publication>
+}
+
+/** An epoch that was never there before: 48 random bits. */
+export const newEpoch = (): string => randomUUID().slice(0, 13)
+
+/** Whether two positions are the same. */
+export const isSame = (one: Position | undefined, other: Position | undefined): boolean =>
+  one !== undefined && other !== undefined && one.epoch === other.epoch && one.offset === other.offset
+
+/** Whether publications follow each other, and an offset, without a hole. */
+export const isContiguous = (publications: ReadonlyArray<Publication>, after: number): boolean =>
+  publications.every((publication, index) => publication.offset === after + index + 1)
+
+/** The longest end of a list of publications that has no hole. */
+export const contiguousEnd = (publications: ReadonlyArray<Publication>): ReadonlyArray<Publication> => {
+  let first = publications.length - 1
+  while (first > 0 && publications[first - 1]?.offset === (publications[first]?.offset ?? 0) - 1) first--
+  return publications.slice(Math.max(first, 0))
+}

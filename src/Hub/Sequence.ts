@@ -1,0 +1,150 @@
+/**
+ * The order of one channel with history, as this instance has heard it: passes
+ * publications on in the order of their offsets, each once, and holds them back
+ * while something before them is missing. What is missing is read from history
+ * and filled in here. Pure: it neither reads nor waits.
+ */
+import * as History from "../History.ts"
+import type { Publication } from "../protocol/Publication.ts"
+
+/** Publications held back, at most; what comes beyond is left out, and read from history like what is missing. */
+export const HELD = 256
+
+/** What a page has brought. */
+export interface Filled {
+  /** Something is missing for good. What is passed on begins anew; who needs all of it is told. */
+  readonly broken: boolean
+  /** Where it begins anew; `undefined`: at the next publication, wherever that is. */
+  readonly from: History.Position | undefined
+  readonly publications: ReadonlyArray<Publication>
+}
+
+const hasOffset = (publication: Publication): boolean => publication.offset !== undefined
+
+/** The order of one channel. */
+export class Sequence {
+  /** After what was passed on last; `undefined`: wherever the next publication says. */
+  #position: History.Position | undefined
+  #isHolding = false
+  #held: Array<Publication> = []
+  /** How many of them had come when the page that is being read was asked for. */
+  #heldBefore = 0
+  #isCut = false
+  /** Never passed on: gone from history, or never in it. */
+  #lost = 0
+
+  get position(): History.Position | undefined {
+    return this.#position
+  }
+
+  /** Whether something is missing: publications are held back until it is filled. */
+  get isHolding(): boolean {
+    return this.#isHolding
+  }
+
+  /** Begins at a position, if it has not begun yet. */
+  begin({ epoch, offset }: History.Position): void {
+    this.#position ??= { epoch, offset }
+  }
+
+  /** Takes a publication from the broker; returns what can be passed on. */
+  offer(publication: Publication): ReadonlyArray<Publication> {
+    if (!this.#isHolding) {
+      if (this.#follows(publication)) return [publication]
+      if (this.#isOld(publication)) return []
+    }
+    this.#isHolding = true
+    if (this.#held.length < HELD) this.#held.push(publication)
+    else if (hasOffset(publication)) this.#isCut = true
+    else this.#lost++
+    return []
+  }
+
+  /** Holds back what comes from now on. To be called before a page is asked for. */
+  hold(): void {
+    this.#isHolding = true
+    this.#isCut = false
+    this.#heldBefore = this.#held.length
+  }
+
+  /** Takes the page of history after `position` that was asked for after `hold`. Holds on if it takes another one. */
+  fill(page: History.Page): Filled {
+    const from = this.#position
+    // What had come before the page was read is in it, or in the pages after it, or is of an older stream.
+    const before = this.#held.slice(0, this.#heldBefore)
+    this.#held = [...before.filter((publication) => !hasOffset(publication)), ...this.#held.slice(this.#heldBefore)]
+    this.#heldBefore = 0
+    if (from === undefined) {
+      this.begin(page)
+      return { broken: false, from: undefined, publications: this.#release() }
+    }
+    if (!continues(page, from)) return this.#beginAnew(page, from, before)
+    return { broken: false, from, publications: this.#moveOn(page, page.publications) }
+  }
+
+  /** Gives up what is missing: it cannot be read. */
+  abandon(): Filled {
+    this.#position = undefined
+    return { broken: true, from: undefined, publications: this.#release() }
+  }
+
+  /** How many publications are known to be lost since this was asked last. */
+  takeLost(): number {
+    const lost = this.#lost
+    this.#lost = 0
+    return lost
+  }
+
+  /** Passes on the end of the stream as far as it is at hand and has no hole. */
+  #beginAnew(page: History.Page, old: History.Position, before: ReadonlyArray<Publication>): Filled {
+    const known =
+      page.epoch === old.epoch
+        ? page.publications
+        : before.filter(({ epoch }) => epoch === page.epoch).filter(hasOffset)
+    const end = History.contiguousEnd(known)
+    const reaches = page.epoch === old.epoch || end.at(-1)?.offset === page.offset
+    const passed = reaches ? end : []
+    const from = { epoch: page.epoch, offset: (passed[0]?.offset ?? page.offset + 1) - 1 }
+    this.#lost += page.epoch === old.epoch ? Math.max(0, from.offset - old.offset) : known.length - passed.length
+    return { broken: true, from, publications: this.#moveOn(page, passed) }
+  }
+
+  /** Moves on over publications of a page, and over what is held once that was the last page. */
+  #moveOn(page: History.Page, publications: ReadonlyArray<Publication>): ReadonlyArray<Publication> {
+    const offset = publications.at(-1)?.offset ?? page.offset
+    this.#position = { epoch: page.epoch, offset }
+    return offset === page.offset ? [...publications, ...this.#release()] : publications
+  }
+
+  /** What is held, as far as it follows without a hole. */
+  #release(): ReadonlyArray<Publication> {
+    const held = this.#held
+    this.#held = []
+    this.#isHolding = false
+    const released = held.flatMap((publication) => this.offer(publication))
+    this.#isHolding ||= this.#isCut
+    return released
+  }
+
+  /** Whether it comes next; if so, the position moves on. One without an offset is next whenever it comes. */
+  #follows({ epoch, offset }: Publication): boolean {
+    if (epoch === undefined || offset === undefined) return true
+    const position = this.#position
+    if (position !== undefined && (position.epoch !== epoch || position.offset + 1 !== offset)) return false
+    this.#position = { epoch, offset }
+    return true
+  }
+
+  /** Whether it was passed on before. */
+  #isOld({ epoch, offset }: Publication): boolean {
+    const position = this.#position
+    return position !== undefined && position.epoch === epoch && offset !== undefined && offset <= position.offset
+  }
+}
+
+/** Whether a page holds what comes after a position, without a hole: all of it, or a first part. */
+const continues = (page: History.Page, from: History.Position): boolean =>
+  page.epoch === from.epoch &&
+  page.offset >= from.offset &&
+  (page.publications.length > 0 || page.offset === from.offset) &&
+  History.isContiguous(page.publications, from.offset)
