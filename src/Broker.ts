@@ -3,7 +3,6 @@
  * This is the port: what every adapter guarantees, and the in-process adapter
  * for one instance.
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
@@ -147,6 +146,9 @@ const SWEEP_INTERVAL = Duration.seconds(30)
 const MAX_IDEMPOTENCY_KEYS = 100_000
 
 const makeMemory = Effect.gen(function* () {
+  // One clock for all streams, whatever clock a publisher's own fiber has.
+  const clock = yield* Effect.clock
+  const now = (): number => clock.unsafeCurrentTimeMillis()
   const { history_max_size } = (yield* ServerConfig.ServerConfig).broker.memory
   const state = yield* SubscriptionRef.make<BrokerState>({ _tag: "Live" })
   const streams = new MemoryStreams(history_max_size)
@@ -157,25 +159,23 @@ const makeMemory = Effect.gen(function* () {
   const subscribed = new Set<string>()
   let sink: Sink | undefined
 
-  yield* Clock.currentTimeMillis.pipe(
-    Effect.map((now) => streams.sweep(now)),
+  yield* Effect.sync(() => streams.sweep(now())).pipe(
     Effect.repeat(Schedule.spaced(SWEEP_INTERVAL)),
     Effect.forkScoped
   )
 
   const accept = (
-    now: number,
     channel: string,
     publication: Publication,
     { retention, idempotencyKey }: PublishOptions
   ): History.Position | undefined => {
     const key = idempotencyKey === undefined ? undefined : JSON.stringify([channel, idempotencyKey])
-    const earlier = key === undefined ? undefined : accepted.get(now, key)
+    const earlier = key === undefined ? undefined : accepted.get(now(), key)
     if (earlier !== undefined) return earlier.position
-    const one = retention === undefined ? publication : streams.append(now, channel, retention, publication)
+    const one = retention === undefined ? publication : streams.append(now(), channel, retention, publication)
     const { epoch, offset } = one
     const position = epoch === undefined || offset === undefined ? undefined : { epoch, offset }
-    if (key !== undefined) accepted.set(now, key, { position })
+    if (key !== undefined) accepted.set(now(), key, { position })
     if (subscribed.has(channel)) sink?.offer(channel, one)
     return position
   }
@@ -186,21 +186,18 @@ const makeMemory = Effect.gen(function* () {
     publication: Publication,
     options: PublishOptions = {}
   ): Effect.Effect<History.Position | undefined> =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    Effect.suspend(() =>
       sink?.isFull() === true && subscribed.has(channel)
         ? Effect.zipRight(sink.writable, publish(channel, publication, options))
-        : Effect.succeed(accept(now, channel, publication, options))
+        : Effect.succeed(accept(channel, publication, options))
     )
 
   return Broker.of({
     name: "memory",
     publish,
-    history: ({ channel, retention }, range) =>
-      Effect.map(Clock.currentTimeMillis, (now) => streams.read(now, channel, retention, range)),
+    history: ({ channel, retention }, range) => Effect.sync(() => streams.read(now(), channel, retention, range)),
     positions: (kept) =>
-      Effect.map(Clock.currentTimeMillis, (now) =>
-        kept.map(({ channel, retention }) => streams.position(now, channel, retention))
-      ),
+      Effect.sync(() => kept.map(({ channel, retention }) => streams.position(now(), channel, retention))),
     removeHistory: (channel) => Effect.sync(() => streams.remove(channel)),
     subscribe: (channel) => Effect.sync(() => void subscribed.add(channel)),
     unsubscribe: (channel) => void subscribed.delete(channel),

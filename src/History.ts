@@ -6,7 +6,7 @@
  * stream begins anew, so that an offset of a lost stream is never taken for one
  * of its successor.
  */
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import { randomUUID } from "node:crypto"
 import type { Publication } from "./protocol/Publication.ts"
 
@@ -22,9 +22,15 @@ export interface Retention {
   readonly size: number
   /** All of them for so long after the last one. */
   readonly ttl: Duration.Duration
-  /** Epoch and offset for so long after the last use. A stream without any publication yet: `ttl`. */
+  /** Epoch and offset for so long after the last use. A stream that never had a publication: `EMPTY_TTL` at most. */
   readonly metaTtl: Duration.Duration
 }
+
+/** Anybody who may subscribe begins streams by it; so one without a publication does not stay for as long as others. */
+const EMPTY_TTL = Duration.hours(1)
+
+/** How long the epoch of a stream without a publication is kept after its last use. */
+export const emptyTtl = ({ metaTtl }: Retention): Duration.Duration => Duration.min(metaTtl, EMPTY_TTL)
 
 /** Which publications of a stream to read. */
 export interface Range {

@@ -98,9 +98,10 @@ export const retention = (all: Namespaces, channel: string): History.Retention |
 export const known = (all: Namespaces): string =>
   all.namespaces.length === 0 ? "none" : all.namespaces.map((one) => one.name).join(", ")
 
-/** A contradiction between the options of one namespace: the option and what it lacks. */
+/** A contradiction between the options of one namespace: the option and what it lacks. `shortest`: of `history_meta_ttl`. */
 export const contradiction = (
-  namespace: Namespace
+  namespace: Namespace,
+  shortest: Duration.Duration
 ): { readonly key: keyof Namespace; readonly expected: string } | undefined => {
   const kept = namespace.history_size > 0 && Duration.greaterThan(namespace.history_ttl, Duration.zero)
   if (namespace.history_size > 0 && !kept) return { key: "history_size", expected: "history_ttl beside it" }
@@ -109,6 +110,9 @@ export const contradiction = (
   }
   if (kept && Duration.lessThan(namespace.history_meta_ttl, namespace.history_ttl)) {
     return { key: "history_meta_ttl", expected: "history_ttl or more" }
+  }
+  if (kept && Duration.lessThan(namespace.history_meta_ttl, shortest)) {
+    return { key: "history_meta_ttl", expected: "twice client.channel_position_check_delay or more" }
   }
   if (namespace.force_recovery && !kept)
     return { key: "force_recovery", expected: "history_size and history_ttl beside it" }

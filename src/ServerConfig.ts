@@ -266,8 +266,10 @@ const opensNothing = (value: unknown): boolean => {
 const RESERVED = ["FANFARE_CONFIG"]
 
 const contradictions = (config: Config): ConfigError | undefined => {
+  // The position check is what keeps the place of a quiet channel from expiring.
+  const shortest = Duration.times(config.client.channel_position_check_delay, 2)
   const at = (key: string, namespace: Namespace.Namespace): ConfigError | undefined => {
-    const found = Namespace.contradiction(namespace)
+    const found = Namespace.contradiction(namespace, shortest)
     const value = found && namespace[found.key]
     return (
       found &&

@@ -106,7 +106,13 @@ describe("bad input costs its sender the connection, and nobody else anything", 
     ["/channels/a/b", 400],
     ["/channels/a%0Ab", 400],
     [`/channels/${"x".repeat(256)}`, 400],
-    ["/channels/public:lobby?history=10", 400],
+    ["/channels/public:lobby?echo=0", 400],
+    ["/channels/public:lobby?history=", 400],
+    ["/channels/public:lobby?history=ten", 400],
+    ["/channels/public:lobby?history=-1", 400],
+    ["/channels/public:lobby?history=1.5", 400],
+    ["/channels/public:lobby?history=301", 400],
+    ["/channels/foo:lobby?history=10", 404],
     ["/elsewhere", 404]
   ] as const) {
     live(`an upgrade of ${path.slice(0, 40)}: ${status} before the handshake`, () =>
@@ -117,6 +123,29 @@ describe("bad input costs its sender the connection, and nobody else anything", 
       )
     )
   }
+
+  live("an upgrade that asks for history where there is none: 400; where it may not be read: 403", () =>
+    Effect.gen(function* () {
+      const open = { allow_subscribe_for_client: true, allow_subscribe_for_anonymous: true }
+      const namespaces = [
+        { name: "fast", ...open, allow_history_for_client: true, allow_history_for_anonymous: true },
+        { name: "secret", ...open, history_size: 10, history_ttl: "60s" }
+      ]
+      const server = yield* Server.start({ config: { channel: { namespaces } } })
+      for (const [channel, status, why] of [
+        ["fast:x", 400, "the channel has none"],
+        ["secret:x", 403, "allow_history_for_client and allow_history_for_anonymous"]
+      ] as const) {
+        for (const last of [0, 10]) {
+          const refused = yield* Socket.refusal(`${server.ws}/channels/${channel}?history=${last}`)
+          expect([channel, refused.status]).toEqual([channel, status])
+        }
+        expect(server.logs).toContainEqual(expect.stringContaining(why))
+        yield* Socket.open(`${server.ws}/channels/${channel}`)
+      }
+      expect(server.metrics.subscriptions).toBe(2)
+    })
+  )
 
   live("a wrong Origin: 403 before the upgrade, and the log says what would permit it", () =>
     unnoticed((server) =>

@@ -87,6 +87,16 @@ for (const [name, start] of brokers) {
   })
 }
 
+/** Everything is permitted, nothing kept. */
+const OPEN = {
+  allow_subscribe_for_client: true,
+  allow_subscribe_for_anonymous: true,
+  allow_publish_for_client: true,
+  allow_publish_for_anonymous: true,
+  allow_history_for_client: true,
+  allow_history_for_anonymous: true
+}
+
 /** A client that speaks the protocol by hand. */
 const raw = (server: Server.Running) => Socket.open(`${server.ws}/connection/websocket`)
 
@@ -102,7 +112,27 @@ describe("client protocol", () => {
       const connected = JSON.parse(client.received[0] ?? "") as { readonly connect: Record<string, unknown> }
       expect(connected).toMatchObject({ id: 1, connect: { ping: 25, pong: true } })
       expect(connected.connect["client"]).toMatch(/^[0-9a-f-]{36}$/)
-      expect(JSON.parse(client.received[1] ?? "")).toEqual({ id: 2, subscribe: {} })
+      // The channel has history, and is empty.
+      expect(client.received[1]).toMatch(
+        /^\{"id":2,"subscribe":\{"recoverable":true,"epoch":"[^"]+","positioned":true\}\}$/
+      )
+    })
+  )
+
+  live("subscribe: without history the reply is empty, and pushes have no offset", () =>
+    Effect.gen(function* () {
+      const server = yield* Server.start({ config: { channel: { without_namespace: OPEN } } })
+      const client = yield* raw(server)
+      client.send(command(1, "connect", {}))
+      const wanted = { recover: true, offset: 1, epoch: "e", recoverable: true, positioned: true }
+      client.send(command(2, "subscribe", { channel: "a", recoverable: true, positioned: true }))
+      client.send(command(3, "subscribe", { channel: "b", ...wanted, flag: 3 }))
+      client.send(command(4, "publish", { channel: "a", data: 1 }))
+      yield* client.gets('"push"')
+      expect(client.received).toContain('{"id":2,"subscribe":{}}')
+      expect(client.received).toContain('{"id":3,"error":{"code":112,"message":"unrecoverable position"}}')
+      const push = client.received.find((frame) => frame.includes('"push"')) ?? ""
+      expect(Object.keys((JSON.parse(push) as { push: { pub: object } }).push.pub)).toEqual(["data", "info"])
     })
   )
 
@@ -143,7 +173,7 @@ describe("client protocol", () => {
           client: { channel_limit: 2 },
           channel: {
             without_namespace: { allow_subscribe_for_client: true, allow_subscribe_for_anonymous: true },
-            namespaces: [{ name: "closed" }]
+            namespaces: [{ name: "closed" }, { name: "fast", ...OPEN }]
           }
         }
       })
@@ -157,8 +187,14 @@ describe("client protocol", () => {
         ["publish", { channel: "nowhere:x", data: 1 }, 102],
         ["publish", { channel: "room" }, 107],
         ["nonsense", {}, 104],
-        ["history", { channel: "room" }, 108],
+        ["history", { channel: "room" }, 103],
+        ["history", { channel: "nowhere:x" }, 102],
+        ["history", { channel: "" }, 107],
+        ["history", { channel: "fast:x" }, 108],
         ["presence", { channel: "room" }, 108],
+        ["presence_stats", { channel: "room" }, 108],
+        ["refresh", { token: "t" }, 108],
+        ["sub_refresh", { channel: "room", token: "t" }, 108],
         ["rpc", { method: "m" }, 108]
       ]
       client.send(command(1, "connect", {}))
@@ -187,7 +223,7 @@ describe("client protocol", () => {
       client.send(command(200, "ping", {}))
       yield* client.gets('{"id":200,"ping":{}}')
       expect(server.logs).toContainEqual(
-        expect.stringContaining('refused subscribe "nowhere:x": no namespace "nowhere"; known: closed')
+        expect.stringContaining('refused subscribe "nowhere:x": no namespace "nowhere"; known: closed, fast')
       )
     })
   )

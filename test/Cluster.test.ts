@@ -76,7 +76,10 @@ describe("a burst larger than a mailbox", () => {
           expect(results.length).toBe(200)
           expect(results.filter(({ count, closed }) => count !== 5000 || closed !== undefined)).toEqual([])
           expect(new Set(results.map(({ order }) => order)).size).toBe(1)
-          expect(server.metrics.dropped).toEqual({ mailbox_full: 0, connection_closed: 0, undecodable: 0 })
+          expect(server.metrics.dropped).toEqual({ mailbox_full: 0, connection_closed: 0, undecodable: 0, gap: 0 })
+          // The channel has history: nobody was told of a gap either, and none had to be filled.
+          expect(server.metrics.insufficient).toEqual({ overflow: 0, gap: 0 })
+          expect(server.metrics.holes).toBe(0)
           expect(server.metrics.disconnects.size).toBe(0)
           expect(server.metrics.deliveries).toBe(1_000_000)
         }),

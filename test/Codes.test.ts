@@ -120,8 +120,10 @@ describe("Codes.forCloseFrame", () => {
   )
 
   it("changes no code of the protocol", () => {
+    // The end of a subscription has a reason too, and never is a close frame.
     const all = Object.values(Codes).filter(
-      (value): value is Codes.Disconnect => typeof value === "object" && "reason" in value
+      (value): value is Codes.Disconnect =>
+        typeof value === "object" && "reason" in value && value !== Codes.insufficient
     )
     expect(all.length).toBeGreaterThan(10)
     for (const disconnect of all) expect(Codes.forCloseFrame(disconnect)).toEqual(disconnect)
@@ -139,20 +141,31 @@ describe("Codes", () => {
     ["limitExceeded", Codes.limitExceeded, 106],
     ["badRequest", Codes.badRequest, 107],
     ["notAvailable", Codes.notAvailable, 108],
+    ["unrecoverable", Codes.unrecoverable, 112],
+    ["insufficient", Codes.insufficient, 2500],
     ["connectionClosed", Codes.connectionClosed, 3000],
     ["shutdown", Codes.shutdown, 3001],
     ["serverError", Codes.serverError, 3004],
     ["slow", Codes.slow, 3008],
+    ["insufficientState", Codes.insufficientState, 3010],
     ["noPong", Codes.noPong, 3012],
     ["invalidToken", Codes.invalidToken, 3500],
     ["badRequestDisconnect", Codes.badRequestDisconnect, 3501],
     ["stale", Codes.stale, 3502],
+    ["channelLimit", Codes.channelLimit, 3505],
     ["permissionDeniedDisconnect", Codes.permissionDeniedDisconnect, 3507],
     ["notAvailableDisconnect", Codes.notAvailableDisconnect, 3508],
     ["unsupportedData", Codes.unsupportedData, 1003],
     ["publishFailed", Codes.publishFailed, 1011]
   ] as const)("%s has the code of the protocol", (_, { code }, expected) => {
     expect(code).toBe(expected)
+  })
+
+  it("says in the words of the protocol what became of a position", () => {
+    expect(Codes.unrecoverable).toEqual({ code: 112, message: "unrecoverable position" })
+    expect(Codes.insufficient).toEqual({ code: 2500, reason: "insufficient state" })
+    expect(Codes.insufficientState).toEqual({ code: 3010, reason: "insufficient state" })
+    expect(Codes.channelLimit).toEqual({ code: 3505, reason: "channel limit" })
   })
 
   it("calls an error temporary only where the protocol does", () => {

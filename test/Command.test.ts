@@ -22,14 +22,14 @@ const SUBSCRIBE = {
 
 /** Every method with what its fields are when none is sent. */
 const DEFAULTS: ReadonlyArray<[string, object]> = [
-  ["connect", { token: "", name: "", version: "", headers: {} }],
+  ["connect", { token: "", name: "", version: "", headers: {}, subs: {} }],
   ["subscribe", SUBSCRIBE],
   ["unsubscribe", { channel: "" }],
   ["publish", { channel: "" }],
   ["rpc", { method: "" }],
   ["presence", { channel: "" }],
   ["presence_stats", { channel: "" }],
-  ["history", { channel: "" }],
+  ["history", { channel: "", limit: 0, reverse: false }],
   ["refresh", { token: "" }],
   ["sub_refresh", { channel: "", token: "" }],
   ["ping", {}],
@@ -55,7 +55,13 @@ describe("Command.decodeLine", () => {
     [
       "connect",
       '{"token":"t","name":"js","version":"1","headers":{"a":"b"},"subs":{"x":{"recover":true}}}',
-      { token: "t", name: "js", version: "1", headers: { a: "b" } }
+      {
+        token: "t",
+        name: "js",
+        version: "1",
+        headers: { a: "b" },
+        subs: { x: { recover: true, offset: 0, epoch: "" } }
+      }
     ],
     [
       "subscribe",
@@ -77,11 +83,41 @@ describe("Command.decodeLine", () => {
     ["rpc", '{"method":"m"}', { method: "m" }],
     ["presence", '{"channel":"c"}', { channel: "c" }],
     ["presence_stats", '{"channel":"c"}', { channel: "c" }],
-    ["history", '{"channel":"c","limit":-1,"since":{"offset":1,"epoch":"e"},"reverse":true}', { channel: "c" }],
+    [
+      "history",
+      '{"channel":"c","limit":-1,"since":{"offset":1,"epoch":"e"},"reverse":true}',
+      { channel: "c", limit: -1, since: { offset: 1, epoch: "e" }, reverse: true }
+    ],
     ["refresh", '{"token":"t"}', { token: "t" }],
     ["sub_refresh", '{"channel":"c","token":"t"}', { channel: "c", token: "t" }]
   ])("reads the fields of %s", (method, fields, params) => {
     expect(read(`{"${method}":${fields},"id":1}`)).toEqual({ method, id: 1, params, data: undefined })
+  })
+
+  it("reads what a client has missed in the channels that it was subscribed to with connect", () => {
+    const subs = '{"a:b":{"recover":true,"offset":9007199254740991,"epoch":"e"},"x":{},"constructor":{"epoch":null}}'
+    expect(read(`{"id":1,"connect":{"subs":${subs}}}`)).toMatchObject({
+      params: {
+        subs: {
+          "a:b": { recover: true, offset: Number.MAX_SAFE_INTEGER, epoch: "e" },
+          x: { recover: false, offset: 0, epoch: "" },
+          constructor: { recover: false, offset: 0, epoch: "" }
+        }
+      }
+    })
+  })
+
+  it.each<[string, object]>([
+    ["{}", { limit: 0, reverse: false }],
+    ['{"limit":0,"since":null}', { limit: 0, reverse: false }],
+    ['{"limit":-1}', { limit: -1, reverse: false }],
+    ['{"limit":7,"reverse":true}', { limit: 7, reverse: true }],
+    ['{"since":{}}', { limit: 0, reverse: false, since: { offset: 0, epoch: "" } }],
+    ['{"since":{"epoch":"e"}}', { limit: 0, reverse: false, since: { offset: 0, epoch: "e" } }],
+    ['{"since":{"offset":3,"epoch":null}}', { limit: 0, reverse: false, since: { offset: 3, epoch: "" } }]
+  ])("reads which part of the history is asked for: %s", (fields, params) => {
+    const { channel: _, ...asked } = (read(`{"id":1,"history":${fields}}`) as { params: { channel: string } }).params
+    expect(asked).toStrictEqual(params)
   })
 
   it.each(["connect", "subscribe", "publish", "rpc", "send"])(
@@ -103,6 +139,20 @@ describe("Command.decodeLine", () => {
     ["connect", '{"headers":[]}'],
     ["connect", '{"headers":{"a":1}}'],
     ["connect", '{"name":{}}'],
+    ["connect", '{"subs":[]}'],
+    ["connect", '{"subs":{"a":true}}'],
+    ["connect", '{"subs":{"a":null}}'],
+    ["connect", '{"subs":{"a":{"recover":1}}}'],
+    ["connect", '{"subs":{"a":{"offset":-1}}}'],
+    ["connect", '{"subs":{"a":{},"b":{"epoch":1}}}'],
+    ["history", '{"limit":"1"}'],
+    ["history", '{"limit":1.5}'],
+    ["history", '{"limit":1e400}'],
+    ["history", '{"since":1}'],
+    ["history", '{"since":{"offset":-1}}'],
+    ["history", '{"since":{"offset":"1"}}'],
+    ["history", '{"since":{"epoch":1}}'],
+    ["history", '{"reverse":1}'],
     ["subscribe", '{"channel":1}'],
     ["subscribe", '{"channel":["a"]}'],
     ["subscribe", '{"recover":"true"}'],

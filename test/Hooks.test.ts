@@ -32,6 +32,7 @@ const publish = (client: typeof USER, channel: string, subscribed: boolean) => (
   data: "1",
   subscribed
 })
+const history = (client: typeof USER, channel: string, subscribed: boolean) => ({ client, channel, subscribed })
 const connect = (token: string): Hooks.ConnectRequest => ({
   client: "c1",
   kind: "protocol",
@@ -59,15 +60,25 @@ const PLACES = [
 interface Question {
   readonly place: (typeof PLACES)[number]
   readonly client: typeof USER
-  readonly ask: "subscribe" | "publish" | "publish when subscribed"
+  readonly ask: (typeof ASKS)[number]
 }
+
+const ASKS = [
+  "subscribe",
+  "publish",
+  "publish when subscribed",
+  "read the history",
+  "read the history when subscribed"
+] as const
 
 const answer = ({ place, client, ask }: Question, options: Allowed): Either.Either<void, Hooks.Rejected> => {
   const hooks = build(Hooks.layerConfig, { channel: place.input(options) })
+  const subscribed = ask.endsWith("when subscribed")
+  if (ask === "subscribe") return decide(hooks.onSubscribe(subscribe(client, place.channel)))
   return decide(
-    ask === "subscribe"
-      ? hooks.onSubscribe(subscribe(client, place.channel))
-      : hooks.onPublish(publish(client, place.channel, ask !== "publish"))
+    ask.startsWith("publish")
+      ? hooks.onPublish(publish(client, place.channel, subscribed))
+      : hooks.onHistory(history(client, place.channel, subscribed))
   )
 }
 
@@ -76,13 +87,16 @@ const OPTIONS = [
   "allow_subscribe_for_anonymous",
   "allow_publish_for_subscriber",
   "allow_publish_for_client",
-  "allow_publish_for_anonymous"
+  "allow_publish_for_anonymous",
+  "allow_history_for_subscriber",
+  "allow_history_for_client",
+  "allow_history_for_anonymous"
 ]
 
 const question: FastCheck.Arbitrary<Question> = FastCheck.record({
   place: FastCheck.constantFrom(...PLACES),
   client: FastCheck.constantFrom(USER, ANONYMOUS),
-  ask: FastCheck.constantFrom("subscribe", "publish", "publish when subscribed")
+  ask: FastCheck.constantFrom(...ASKS)
 })
 const allowed = FastCheck.subarray(OPTIONS).map((set): Allowed =>
   Object.fromEntries(set.map((option) => [option, true]))
@@ -98,7 +112,13 @@ describe("Hooks.layerConfig, permissions", () => {
     ["publish when subscribed", USER, ["allow_publish_for_client"]],
     ["publish when subscribed", USER, ["allow_publish_for_subscriber"]],
     ["publish when subscribed", ANONYMOUS, ["allow_publish_for_client", "allow_publish_for_anonymous"]],
-    ["publish when subscribed", ANONYMOUS, ["allow_publish_for_subscriber", "allow_publish_for_anonymous"]]
+    ["publish when subscribed", ANONYMOUS, ["allow_publish_for_subscriber", "allow_publish_for_anonymous"]],
+    ["read the history", USER, ["allow_history_for_client"]],
+    ["read the history", ANONYMOUS, ["allow_history_for_client", "allow_history_for_anonymous"]],
+    ["read the history when subscribed", USER, ["allow_history_for_client"]],
+    ["read the history when subscribed", USER, ["allow_history_for_subscriber"]],
+    ["read the history when subscribed", ANONYMOUS, ["allow_history_for_client", "allow_history_for_anonymous"]],
+    ["read the history when subscribed", ANONYMOUS, ["allow_history_for_subscriber", "allow_history_for_anonymous"]]
   ] as const
 
   for (const place of PLACES) {
@@ -137,7 +157,8 @@ describe("Hooks.layerConfig, permissions", () => {
     for (const channel of ["foo:x", ":x", "__proto__:x"]) {
       const results = [
         decide(hooks.onSubscribe(subscribe(USER, channel))),
-        decide(hooks.onPublish(publish(USER, channel, true)))
+        decide(hooks.onPublish(publish(USER, channel, true))),
+        decide(hooks.onHistory(history(USER, channel, true)))
       ]
       for (const result of results) {
         const name = channel.slice(0, channel.indexOf(":"))
@@ -155,6 +176,7 @@ describe("Hooks.layerConfig, permissions", () => {
       for (const channel of ["lobby", "public:lobby"]) {
         expect(decide(hooks.onSubscribe(subscribe(client, channel)))).toEqual(Either.right(undefined))
         expect(decide(hooks.onPublish(publish(client, channel, false)))).toEqual(Either.right(undefined))
+        expect(decide(hooks.onHistory(history(client, channel, false)))).toEqual(Either.right(undefined))
       }
     }
   })
@@ -203,14 +225,23 @@ describe("Hooks.layer", () => {
       )
     const own = {
       onSubscribe: ({ channel }: Hooks.SubscribeRequest) => note(`subscribe ${channel}`),
-      onPublish: ({ channel }: Hooks.PublishRequest) => note(`publish ${channel}`)
+      onPublish: ({ channel }: Hooks.PublishRequest) => note(`publish ${channel}`),
+      onHistory: ({ channel }: Hooks.HistoryRequest) => note(`history ${channel}`)
     }
     return { calls, own }
   }
-  const input = { channel: { without_namespace: { allow_subscribe_for_client: true, allow_publish_for_client: true } } }
+  const input = {
+    channel: {
+      without_namespace: {
+        allow_subscribe_for_client: true,
+        allow_publish_for_client: true,
+        allow_history_for_client: true
+      }
+    }
+  }
   const NO = new Hooks.Rejected({ code: 400, message: "not today" })
 
-  it("asks onSubscribe and onPublish only after the configuration has permitted it", () => {
+  it("asks onSubscribe, onPublish and onHistory only after the configuration has permitted it", () => {
     const { calls, own } = asked(Effect.void)
     const hooks = build(Hooks.layer(own), input)
     for (const [client, channel] of [
@@ -219,11 +250,13 @@ describe("Hooks.layer", () => {
     ] as const) {
       expect(Either.isLeft(decide(hooks.onSubscribe(subscribe(client, channel))))).toBe(true)
       expect(Either.isLeft(decide(hooks.onPublish(publish(client, channel, true))))).toBe(true)
+      expect(Either.isLeft(decide(hooks.onHistory(history(client, channel, true))))).toBe(true)
     }
     expect(calls).toEqual([])
     expect(Either.isRight(decide(hooks.onSubscribe(subscribe(USER, "lobby"))))).toBe(true)
     expect(Either.isRight(decide(hooks.onPublish(publish(USER, "lobby", false))))).toBe(true)
-    expect(calls).toEqual(["subscribe lobby", "publish lobby"])
+    expect(Either.isRight(decide(hooks.onHistory(history(USER, "lobby", false))))).toBe(true)
+    expect(calls).toEqual(["subscribe lobby", "publish lobby", "history lobby"])
   })
 
   it("lets them refuse what the configuration permits", () => {
@@ -231,6 +264,7 @@ describe("Hooks.layer", () => {
     const hooks = build(Hooks.layer(own), input)
     expect(decide(hooks.onSubscribe(subscribe(USER, "lobby")))).toEqual(Either.left(NO))
     expect(decide(hooks.onPublish(publish(USER, "lobby", false)))).toEqual(Either.left(NO))
+    expect(decide(hooks.onHistory(history(USER, "lobby", false)))).toEqual(Either.left(NO))
   })
 
   it("lets onConnect, onRpc and onDisconnect decide in place of the configuration", () => {
@@ -253,6 +287,8 @@ describe("Hooks.layer", () => {
     const hooks = build(Hooks.layer({}), input)
     expect(Either.isRight(decide(hooks.onSubscribe(subscribe(USER, "lobby"))))).toBe(true)
     expect(Either.isLeft(decide(hooks.onSubscribe(subscribe(ANONYMOUS, "lobby"))))).toBe(true)
+    expect(Either.isRight(decide(hooks.onHistory(history(USER, "lobby", false))))).toBe(true)
+    expect(Either.isLeft(decide(hooks.onHistory(history(ANONYMOUS, "lobby", true))))).toBe(true)
     expect(Either.isLeft(decide(hooks.onConnect(connect("t"))))).toBe(true)
     expect(Either.isLeft(decide(hooks.onRpc({ client: USER, method: "sum", data: undefined })))).toBe(true)
   })

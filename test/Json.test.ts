@@ -119,6 +119,96 @@ describe("Json.push", () => {
   )
 })
 
+const POSITION = { epoch: 'e"1', offset: 7 }
+
+describe("Json.unsubscribePush", () => {
+  it("names the channel, the code and the reason", () => {
+    expect(Json.unsubscribePush('a"b', Codes.insufficient)).toBe(
+      '{"push":{"channel":"a\\"b","unsubscribe":{"code":2500,"reason":"insufficient state"}}}'
+    )
+  })
+})
+
+describe("Json.page", () => {
+  const publications = [1, 2, 3].map((offset) => ({ data: '"é"', json: true, offset, epoch: "e" }))
+  const texts = [1, 2, 3].map((offset) => `{"data":"é","offset":${offset}}`)
+  const BYTES = 24
+
+  it("has every publication where all of them fit", () => {
+    expect(Json.page([], 0)).toEqual([])
+    expect(Json.page(publications, 3 * BYTES)).toEqual(texts)
+  })
+
+  it("has as many of the first as fit in that many bytes of UTF-8, and one at least", () => {
+    expect(Json.page(publications, 3 * BYTES - 1)).toEqual(texts.slice(0, 2))
+    expect(Json.page(publications, 2 * BYTES)).toEqual(texts.slice(0, 2))
+    expect(Json.page(publications, 2 * BYTES - 1)).toEqual(texts.slice(0, 1))
+    expect(Json.page(publications, 0)).toEqual(texts.slice(0, 1))
+  })
+
+  it("does not go on behind one that does not fit", () => {
+    const [small = { data: "1", json: true }] = publications
+    const large = { ...small, data: `"${"x".repeat(100)}"` }
+    expect(Json.page([small, large, small], 2 * BYTES)).toEqual([Json.publication(small)])
+  })
+})
+
+describe("Json.subscribeResult", () => {
+  const plain = {
+    recoverable: false,
+    positioned: false,
+    position: undefined,
+    wasRecovering: false,
+    recovered: false,
+    publications: []
+  }
+  const recoverable = { ...plain, recoverable: true, positioned: true, position: POSITION }
+
+  it("is empty without history", () => {
+    expect(Json.subscribeResult(plain)).toBe("{}")
+  })
+
+  it("tells the position, and leaves out the offset of an empty stream", () => {
+    expect(Json.subscribeResult(recoverable)).toBe('{"recoverable":true,"epoch":"e\\"1","offset":7,"positioned":true}')
+    expect(Json.subscribeResult({ ...recoverable, position: { epoch: "e", offset: 0 } })).toBe(
+      '{"recoverable":true,"epoch":"e","positioned":true}'
+    )
+    expect(Json.subscribeResult({ ...recoverable, recoverable: false })).toBe(
+      '{"epoch":"e\\"1","offset":7,"positioned":true}'
+    )
+  })
+
+  it("tells a client that comes back whether it has recovered, and what it missed", () => {
+    const recovering = { ...recoverable, wasRecovering: true }
+    expect(Json.subscribeResult(recovering)).toBe(
+      '{"recoverable":true,"epoch":"e\\"1","offset":7,"positioned":true,"was_recovering":true}'
+    )
+    const publications = ['{"data":1e400,"offset":6}', '{"data":[],"offset":7}']
+    expect(Json.subscribeResult({ ...recovering, recovered: true, publications })).toBe(
+      '{"recoverable":true,"epoch":"e\\"1","offset":7,"publications":[{"data":1e400,"offset":6},{"data":[],"offset":7}],' +
+        '"recovered":true,"positioned":true,"was_recovering":true}'
+    )
+    expect(JSON.parse(Json.subscribeResult({ ...recovering, recovered: true }))).toEqual({
+      recoverable: true,
+      epoch: 'e"1',
+      offset: 7,
+      recovered: true,
+      positioned: true,
+      was_recovering: true
+    })
+  })
+})
+
+describe("Json.historyResult", () => {
+  it("tells the position, and the publications where there are any", () => {
+    expect(Json.historyResult(POSITION, [])).toBe('{"epoch":"e\\"1","offset":7}')
+    expect(Json.historyResult({ epoch: "e", offset: 0 }, [])).toBe('{"epoch":"e"}')
+    expect(Json.historyResult(POSITION, ['{"data":1e400,"offset":6}', '{"data":2,"offset":7}'])).toBe(
+      '{"publications":[{"data":1e400,"offset":6},{"data":2,"offset":7}],"epoch":"e\\"1","offset":7}'
+    )
+  })
+})
+
 describe("Json.error", () => {
   it("says temporary only where it is", () => {
     expect(Json.error(1, Codes.internal)).toBe(
@@ -160,5 +250,17 @@ describe("Json.connectResult", () => {
   it("embeds data on one line", () => {
     expect(JSON.parse(Json.connectResult({ ...result, data: '{"a":\r\n[]}' }))).toMatchObject({ data: { a: [] } })
     expect(Json.connectResult({ ...result, data: "[\n]" })).not.toMatch(/[\r\n]/)
+  })
+
+  it("has the results of the subscriptions that the server made, by channel", () => {
+    const subs = new Map([
+      ["lobby", Json.EMPTY],
+      ['a"b', '{"epoch":"e","offset":1}'],
+      ["__proto__", '{"epoch":"p"}']
+    ])
+    expect(Json.connectResult({ ...result, subs })).toBe(
+      '{"client":"id","version":"0.1.0","ping":25,"pong":true,"node":"n",' +
+        '"subs":{"lobby":{},"a\\"b":{"epoch":"e","offset":1},"__proto__":{"epoch":"p"}}}'
+    )
   })
 })

@@ -7,16 +7,19 @@ import * as Mailbox from "../src/Mailbox.ts"
 const make = (maxFrames: number, maxBytes: number, overflow: Mailbox.Overflow): Mailbox.Mailbox =>
   Effect.runSync(Mailbox.make(maxFrames, maxBytes, overflow))
 
+type Kind = "lossy" | "kept" | "control"
+
 /** What the mailbox is compared with: every WebSocket frame by itself, in arrays. */
 interface One {
   readonly id: number
-  readonly droppable: boolean
+  readonly kind: Kind
   readonly bytes: number
   /** Frames that were offered together are taken together. */
   readonly group: number
 }
 
 const HEADER = 2
+const isPublication = ({ kind }: One): boolean => kind !== "control"
 const sum = (frames: ReadonlyArray<One>): number => frames.reduce((total, one) => total + one.bytes, 0)
 const idsOf = (frames: ReadonlyArray<One>): ReadonlyArray<number> => frames.map(({ id }) => id)
 
@@ -52,12 +55,12 @@ class Model {
   }
 
   offer(batch: ReadonlyArray<One>): number {
-    if (this.overflow !== "drop_oldest") {
+    if (this.overflow !== "drop_oldest" || batch[0]?.kind === "kept") {
       const fit = this.room(batch)
       this.queue = [...this.queue, ...batch.slice(0, fit)]
       return batch.length - fit
     }
-    const droppable = [...this.queue.filter((one) => one.droppable), ...batch]
+    const droppable = [...this.queue.filter(({ kind }) => kind === "lossy"), ...batch]
     for (let dropped = 0; dropped <= droppable.length; dropped++) {
       const gone = new Set(droppable.slice(0, dropped))
       const queue = this.queue.filter((one) => !gone.has(one))
@@ -84,7 +87,7 @@ class Model {
 }
 
 type Step =
-  | { readonly _tag: "Offer"; readonly sizes: ReadonlyArray<number> }
+  | { readonly _tag: "Offer"; readonly kind: "lossy" | "kept"; readonly sizes: ReadonlyArray<number> }
   | { readonly _tag: "Control"; readonly size: number }
   | { readonly _tag: "Take"; readonly bytes: number }
   | { readonly _tag: "Discard" }
@@ -95,6 +98,7 @@ const step: FastCheck.Arbitrary<Step> = FastCheck.oneof(
     weight: 6,
     arbitrary: FastCheck.record({
       _tag: FastCheck.constant("Offer" as const),
+      kind: FastCheck.constantFrom("lossy" as const, "kept" as const),
       sizes: FastCheck.array(size, { minLength: 1, maxLength: 6 })
     })
   },
@@ -124,25 +128,32 @@ const check = (
   const model = new Model(maxFrames, maxBytes, overflow)
   const count = { offered: 0, dropped: 0, taken: 0, controls: 0, controlsTaken: 0, lost: 0 }
   let next = 0
-  const frames = (sizes: ReadonlyArray<number>, droppable: boolean) => {
+  // What was queued as kept comes out, in that order, whatever else is dropped.
+  const kept: { queued: ReadonlyArray<number>; taken: Array<number> } = { queued: [], taken: [] }
+  const frames = (sizes: ReadonlyArray<number>, kind: Kind) => {
     const group = next
-    const ones = sizes.map((size): One => ({ id: next++, droppable, bytes: HEADER + size, group }))
+    const ones = sizes.map((size): One => ({ id: next++, kind, bytes: HEADER + size, group }))
     return { ones, frame: Frame.encode(ones.map(({ id, bytes }) => String(id).padEnd(bytes - HEADER, "."))) }
   }
   for (const step of steps) {
     if (step._tag === "Offer") {
-      const { frame, ones } = frames(step.sizes, true)
-      expect(mailbox.room(frame)).toBe(model.room(ones))
+      const { frame, ones } = frames(step.sizes, step.kind)
+      const room = mailbox.room(frame)
+      expect(room).toBe(model.room(ones))
       const before = mailbox.frames
-      const dropped = mailbox.offer(frame)
+      const dropped = step.kind === "kept" ? mailbox.offer(frame, "kept") : mailbox.offer(frame)
       expect(dropped).toBe(model.offer(ones))
+      if (step.kind === "kept") {
+        expect(ones.length - dropped).toBe(room)
+        kept.queued = [...kept.queued, ...idsOf(ones.slice(0, room))]
+      }
       count.offered += ones.length
       count.dropped += dropped
       // Publications never lift it above a bound; only the first one may be larger than all of it.
       if (mailbox.frames > before) expect(mailbox.frames).toBeLessThanOrEqual(maxFrames)
       if (mailbox.frames > Math.max(1, before)) expect(mailbox.bytes).toBeLessThanOrEqual(maxBytes)
     } else if (step._tag === "Control") {
-      const { frame, ones } = frames([step.size], false)
+      const { frame, ones } = frames([step.size], "control")
       mailbox.offerControl(frame)
       model.queue = [...model.queue, ...ones]
       count.controls++
@@ -150,16 +161,18 @@ const check = (
       const taken = mailbox.take(step.bytes)
       const expected = model.take(step.bytes)
       expect(taken.flatMap(idsIn)).toEqual(idsOf(expected))
-      count.taken += expected.filter((one) => one.droppable).length
-      count.controlsTaken += expected.filter((one) => !one.droppable).length
+      kept.taken.push(...taken.flatMap(idsIn).filter((id) => kept.queued.includes(id)))
+      count.taken += expected.filter(isPublication).length
+      count.controlsTaken += expected.filter((one) => !isPublication(one)).length
     } else {
       const lost = mailbox.discard()
-      expect(lost).toBe(model.queue.filter((one) => one.droppable).length)
+      expect(lost).toBe(model.queue.filter(isPublication).length)
       count.lost += lost
-      count.controlsTaken += model.queue.filter((one) => !one.droppable).length
+      count.controlsTaken += model.queue.filter((one) => !isPublication(one)).length
+      kept.queued = kept.taken.slice()
       model.queue = []
     }
-    const queued = model.queue.filter((one) => one.droppable).length
+    const queued = model.queue.filter(isPublication).length
     expect(mailbox.frames).toBe(model.queue.length)
     expect(mailbox.bytes).toBe(sum(model.queue))
     expect(mailbox.isEmpty).toBe(model.queue.length === 0)
@@ -167,7 +180,9 @@ const check = (
     expect(count.dropped + count.taken + count.lost + queued).toBe(count.offered)
     expect(count.controlsTaken + model.queue.length - queued).toBe(count.controls)
   }
-  expect(mailbox.take(Number.MAX_SAFE_INTEGER).flatMap(idsIn)).toEqual(idsOf(model.queue))
+  const rest = mailbox.take(Number.MAX_SAFE_INTEGER).flatMap(idsIn)
+  expect(rest).toEqual(idsOf(model.queue))
+  expect([...kept.taken, ...rest.filter((id) => kept.queued.includes(id))]).toEqual(kept.queued)
   expect([mailbox.isEmpty, mailbox.frames, mailbox.bytes]).toEqual([true, 0, 0])
 }
 
@@ -175,7 +190,7 @@ describe("Mailbox", () => {
   const steps = FastCheck.array(step, { maxLength: 60, size: "max" })
   for (const overflow of ["drop_newest", "drop_oldest", "disconnect"] as const) {
     it.prop(
-      `with ${overflow} keeps order and bounds, drops no control frame and loses none uncounted`,
+      `with ${overflow} keeps order and bounds, drops nothing queued that is kept or control, and loses none uncounted`,
       [bounds, steps],
       ([bounds, steps]) => check(overflow, bounds, steps),
       { fastCheck: { numRuns: 400 } }
@@ -266,6 +281,61 @@ describe("Mailbox.offer at the bound", () => {
       expect(mailbox.offer(texts("b"))).toBe(1)
       expect(left(mailbox)).toBe(newest ? "b" : "aaaaaaaaaa")
     }
+  })
+})
+
+describe("Mailbox.offer of what is kept", () => {
+  const POLICIES = ["drop_newest", "drop_oldest", "disconnect"] as const
+
+  it("queues the first of a batch and refuses the rest, whatever the policy", () => {
+    for (const overflow of POLICIES) {
+      const mailbox = make(4, 1000, overflow)
+      mailbox.offer(texts("a", "b"), "kept")
+      expect(mailbox.offer(texts("c", "d", "e", "f"), "kept")).toBe(2)
+      expect(mailbox.offer(texts("g"), "kept")).toBe(1)
+      expect(left(mailbox)).toBe("abcd")
+    }
+  })
+
+  it("does the same at the bound of bytes", () => {
+    for (const overflow of POLICIES) {
+      const mailbox = make(100, 8, overflow)
+      expect(mailbox.offer(texts("a", "b", "c"), "kept")).toBe(1)
+      expect([mailbox.bytes, mailbox.full]).toEqual([6, false])
+      expect(left(mailbox)).toBe("ab")
+    }
+  })
+
+  it("makes nothing queued give way, not even with drop_oldest", () => {
+    const mailbox = make(3, 1000, "drop_oldest")
+    mailbox.offer(texts("a", "b", "c"))
+    expect(mailbox.offer(texts("d"), "kept")).toBe(1)
+    expect(left(mailbox)).toBe("abc")
+  })
+
+  it("gives way to nothing once it is queued, not even with drop_oldest", () => {
+    const mailbox = make(4, 1000, "drop_oldest")
+    mailbox.offer(texts("a"))
+    mailbox.offer(texts("k"), "kept")
+    mailbox.offer(texts("b"))
+    mailbox.offer(texts("l"), "kept")
+    // Those before, between and after the kept ones go; the kept ones stay where they are.
+    expect(mailbox.offer(texts("c"))).toBe(1)
+    expect(mailbox.offer(texts("d", "e"))).toBe(2)
+    expect(left(mailbox)).toBe("klde")
+    const full = make(2, 1000, "drop_oldest")
+    full.offer(texts("k", "l"), "kept")
+    expect(full.offer(texts("a", "b", "c"))).toBe(3)
+    expect(left(full)).toBe("kl")
+  })
+
+  it("counts as lost where the mailbox is discarded", () => {
+    const mailbox = make(4, 1000, "drop_newest")
+    mailbox.offer(texts("a", "b"), "kept")
+    mailbox.offerControl(texts("x"))
+    mailbox.offer(texts("c"))
+    expect(mailbox.discard()).toBe(3)
+    expect(mailbox.isEmpty).toBe(true)
   })
 })
 

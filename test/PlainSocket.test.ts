@@ -23,6 +23,28 @@ describe("plain socket", () => {
     })
   )
 
+  live("?history=N: first the last N publications, in order, then what is published", () =>
+    Effect.gen(function* () {
+      const server = yield* Server.start()
+      const url = `${server.ws}/channels/public:lobby`
+      const early = yield* Socket.open(`${url}?history=10`)
+      for (const text of ["1", "two", '{"n": 1e400}']) early.send(text)
+      yield* early.count(3)
+      const cases: ReadonlyArray<readonly [number, ReadonlyArray<string>]> = [
+        [0, []],
+        [2, ["two", '{"n": 1e400}']],
+        [300, ["1", "two", '{"n": 1e400}']]
+      ]
+      const sockets = yield* Effect.forEach(cases, ([last]) => Socket.open(`${url}?history=${last}`))
+      const without = yield* Socket.open(url)
+      early.send("end")
+      yield* Effect.all([early, without, ...sockets].map((socket) => socket.gets("end")))
+      expect(early.received).toEqual(["1", "two", '{"n": 1e400}', "end"])
+      expect(without.received).toEqual(["end"])
+      expect(sockets.map(({ received }) => received)).toEqual(cases.map(([, texts]) => [...texts, "end"]))
+    })
+  )
+
   live("publishes what a client sent right before it left", () =>
     Effect.gen(function* () {
       const server = yield* Server.start()

@@ -34,8 +34,10 @@ describe("ServerConfig.load, defaults", () => {
       queue_max_frames: 256,
       overflow: "drop_newest",
       reply_max_size: 1024 * 1024,
-      recovery_max_publication_limit: 300
+      recovery_max_publication_limit: 300,
+      history_max_publication_limit: 300
     })
+    expect(config.broker.memory.history_max_size).toBe(256 * 1024 * 1024)
     expect([config.http_api.key, config.http_server.trusted_proxies]).toEqual([undefined, []])
     expect([config.broker.redis.prefix, config.shutdown.close_rate, config.log.level]).toEqual([
       "fanfare",
@@ -50,11 +52,12 @@ describe("ServerConfig.load, defaults", () => {
         client.write_timeout,
         client.stale_close_delay,
         client.expired_close_delay,
+        client.channel_position_check_delay,
         health.broker_grace,
         shutdown.timeout,
         shutdown.delay
       ].map(Duration.toSeconds)
-    ).toEqual([25, 8, 30, 10, 25, 0, 10, 0])
+    ).toEqual([25, 8, 30, 10, 25, 40, 0, 10, 0])
   })
 
   it("opens channels without a namespace and those of public, as long as channel says nothing of them", () => {
@@ -92,6 +95,10 @@ describe("ServerConfig.load, bad values", () => {
     [{ host: 1 }, "host", "1", "a text"],
     [{ client: [] }, "client", "[]", "an object"],
     [{ client: { queue_max_size: 1024 } }, "client.queue_max_size", "1024", "a whole number, 131072 or more"],
+    [{ client: { reply_max_size: 65_535 } }, "client.reply_max_size", "65535", "a whole number, 65536 or more"],
+    [{ client: { history_max_publication_limit: 0 } }, "client.history_max", "0", "a whole number, 1 or more"],
+    [{ client: { channel_position_check_delay: "0" } }, "client.channel_position", '"0"', "a duration above 0"],
+    [{ broker: { memory: { history_max_size: 0 } } }, "broker.memory.history_max_size", "0", "a whole number, 1"],
     [{ client: { queue_max_frames: 0 } }, "client.queue_max_frames", "0", "a whole number, 1 or more"],
     [{ client: { overflow: "drop" } }, "client.overflow", '"drop"', "drop_newest, drop_oldest or disconnect"],
     [{ client: { allowed_origins: "*" } }, "client.allowed_origins", '"*"', "a list of origins"],
@@ -110,6 +117,12 @@ describe("ServerConfig.load, bad values", () => {
     [{ channel: { namespaces: [{ name: "ab" }, { name: "ab" }] } }, "channel.namespaces[1].name", '"ab"', "not taken"],
     [namespace({ history_size: -1 }), "channel.namespaces[0].history_size", "-1", "a whole number, 0 or more"],
     [namespace({ history_ttl: 300 }), "channel.namespaces[0].history_ttl", "300", 'a duration such as "300s"'],
+    [
+      namespace({ history_meta_ttl: 720 }),
+      "channel.namespaces[0].history_meta_ttl",
+      "720",
+      'a duration such as "720h"'
+    ],
     [namespace({ presence: 1 }), "channel.namespaces[0].presence", "1", "true or false"],
     [namespace({ presense: true }), "channel.namespaces[0].presense", "true", "presence"],
     [{ prot: 8000 }, "prot", "8000", "port"],
@@ -140,6 +153,14 @@ describe("ServerConfig.load, bad values", () => {
     [{ history_size: 5 }, "history_size: 5 is not valid: expected history_ttl beside it"],
     [{ history_ttl: "5m" }, "history_ttl: 5m is not valid: expected history_size beside it"],
     [{ history_size: 5, history_ttl: "0" }, "history_size: 5 is not valid: expected history_ttl beside it"],
+    [
+      { history_size: 5, history_ttl: "5m", history_meta_ttl: "299s" },
+      "history_meta_ttl: 4m 59s is not valid: expected history_ttl or more"
+    ],
+    [
+      { history_size: 5, history_ttl: "5m", history_meta_ttl: "0" },
+      "history_meta_ttl: 0 is not valid: expected history_ttl or more"
+    ],
     [{ force_recovery: true }, "force_recovery: true is not valid: expected history_size and history_ttl beside it"],
     [
       { force_positioning: true },
@@ -149,6 +170,27 @@ describe("ServerConfig.load, bad values", () => {
     expect(problem(namespace(options))).toBe(`channel.namespaces[0].${message}`)
     expect(problem({ channel: { without_namespace: options } })).toBe(`channel.without_namespace.${message}`)
     expect(problem({}, { FANFARE_CHANNEL_WITHOUT_NAMESPACE: JSON.stringify(options) })).toContain(message)
+  })
+
+  it("refuses a history_meta_ttl that two position checks outlast", () => {
+    const delay = (text: string) => ({
+      client: { channel_position_check_delay: text },
+      ...namespace({ history_size: 5, history_ttl: "1m", history_meta_ttl: "1m" })
+    })
+    expect(problem(delay("31s"))).toBe(
+      "channel.namespaces[0].history_meta_ttl: 1m is not valid: expected twice client.channel_position_check_delay or more"
+    )
+    expect(load(delay("30s")).warnings).toEqual([])
+  })
+
+  it("takes a history_meta_ttl of history_ttl or more, and has 720 hours without one", () => {
+    const metaTtl = (options: object): number | undefined => {
+      const [first] = config(namespace({ history_size: 5, history_ttl: "5m", ...options })).channel.namespaces
+      return first && Duration.toSeconds(first.history_meta_ttl)
+    }
+    expect(metaTtl({})).toBe(720 * 3600)
+    expect(metaTtl({ history_meta_ttl: "300s" })).toBe(300)
+    expect(problem(namespace({ history_size: 5, history_ttl: "721h" }))).toContain("history_meta_ttl: ")
   })
 
   it("shortens a long value", () => {
@@ -243,18 +285,35 @@ describe("ServerConfig.load, environment", () => {
 })
 
 describe("ServerConfig.load, options that are not active", () => {
-  const history = { history_size: 10, history_ttl: "60s", presence: true }
+  const active = { history_size: 10, history_ttl: "60s", history_meta_ttl: "1h", force_recovery: true }
+  const options = {
+    ...active,
+    force_positioning: true,
+    allow_history_for_client: true,
+    presence: true,
+    join_leave: true,
+    allow_presence_for_client: true
+  }
 
   it("warns of each that is set, once, by its path", () => {
-    const file = { channel: { without_namespace: history, namespaces: [{ name: "aa" }, { name: "bb", ...history }] } }
+    const file = {
+      channel: {
+        without_namespace: options,
+        namespaces: [
+          { name: "aa", ...active },
+          { name: "bb", ...options }
+        ]
+      }
+    }
     const { warnings } = load(file, {
       FANFARE_CLIENT_COMMAND_RATE: "5",
       FANFARE_CHANNEL_WITHOUT_NAMESPACE_PRESENCE: "true"
     })
+    const later = ["presence", "join_leave", "allow_presence_for_client"]
     const paths = [
       "client.command_rate",
-      ...["presence", "history_size", "history_ttl"].map((key) => `channel.without_namespace.${key}`),
-      ...["presence", "history_size", "history_ttl"].map((key) => `channel.namespaces[1].${key}`)
+      ...later.map((key) => `channel.without_namespace.${key}`),
+      ...later.map((key) => `channel.namespaces[1].${key}`)
     ]
     expect(warnings.toSorted()).toEqual(paths.map((path) => `${path}: not active in this version`).toSorted())
   })

@@ -10,6 +10,16 @@ import { eventually, Watched } from "./support/wait.ts"
 
 const PATH = "/channels/public:lobby"
 
+const NO_HISTORY = JSON.stringify([
+  {
+    name: "fast",
+    allow_subscribe_for_client: true,
+    allow_subscribe_for_anonymous: true,
+    allow_publish_for_subscriber: true,
+    allow_publish_for_anonymous: true
+  }
+])
+
 const clientsOf = (redis: Redis.Redis) =>
   Effect.map(
     redis.use((client) => client.client("LIST")),
@@ -163,9 +173,12 @@ describe("SIGTERM", () => {
 
   live("a client that takes nothing holds it up for shutdown.timeout at most", () =>
     Effect.gen(function* () {
-      const program = yield* Program.start({ env: { FANFARE_SHUTDOWN_TIMEOUT: "1s" } })
-      const stuck = yield* Socket.open(program.ws + PATH, { onText: () => undefined })
-      const well = yield* Socket.open(program.ws + PATH, { onText: () => undefined })
+      // Without history: with it the stuck one would be on its way out before the drain.
+      const program = yield* Program.start({
+        env: { FANFARE_SHUTDOWN_TIMEOUT: "1s", FANFARE_CHANNEL_NAMESPACES: NO_HISTORY }
+      })
+      const stuck = yield* Socket.open(`${program.ws}/channels/fast:lane`, { onText: () => undefined })
+      const well = yield* Socket.open(`${program.ws}/channels/fast:lane`, { onText: () => undefined })
       stuck.pause()
       const dropped = Effect.map(
         Http.metrics(program.http),

@@ -14,9 +14,11 @@ const OPEN = {
   allow_publish_for_anonymous: true
 }
 
-const NO_HISTORY = JSON.stringify([{ name: "fast", ...OPEN }])
+/** Where drops are counted, and nobody is ended by them. */
+const NO_HISTORY = { namespaces: [{ name: "fast", ...OPEN }] }
 
-const PATH = "/channels/fast:lane"
+const CHANNEL = "fast:lane"
+const PATH = `/channels/${CHANNEL}`
 const BYTES = 16 * 1024
 const MESSAGES = (20 * 1024 * 1024) / BYTES
 /** Messages on their way at a time: half of a mailbox's bytes. */
@@ -47,7 +49,7 @@ describe("a reader that stops", () => {
       Effect.gen(function* () {
         const server = yield* Program.start({
           probe: true,
-          env: { FANFARE_CHANNEL_NAMESPACES: NO_HISTORY, FANFARE_CLIENT_WRITE_TIMEOUT: "5m" }
+          env: { FANFARE_CHANNEL_NAMESPACES: JSON.stringify(NO_HISTORY.namespaces), FANFARE_CLIENT_WRITE_TIMEOUT: "5m" }
         })
         const watched = new Watched()
         const fast = yield* Effect.all(Array.from({ length: 99 }, () => counting(server.ws + PATH, watched)))
@@ -100,10 +102,10 @@ describe("a reader that stops", () => {
 
   live("overflow disconnect: one that resumes in time sees 3008", () =>
     Effect.gen(function* () {
-      const server = yield* Server.start({ config: { client: { overflow: "disconnect" } } })
-      const slow = yield* counting(`${server.ws}/channels/public:lane`, new Watched())
+      const server = yield* Server.start({ config: { channel: NO_HISTORY, client: { overflow: "disconnect" } } })
+      const slow = yield* counting(server.ws + PATH, new Watched())
       slow.socket.pause()
-      yield* overflow(server, "public:lane")
+      yield* overflow(server, CHANNEL)
       slow.socket.resume()
       expect(yield* slow.socket.closed).toEqual({ code: 3008, reason: "slow" })
       expect(slow.reader.ordered).toBe(true)
@@ -112,10 +114,12 @@ describe("a reader that stops", () => {
 
   live("overflow disconnect: one that does not is terminated after client.write_timeout", () =>
     Effect.gen(function* () {
-      const server = yield* Server.start({ config: { client: { overflow: "disconnect", write_timeout: "1s" } } })
-      const slow = yield* counting(`${server.ws}/channels/public:lane`, new Watched())
+      const server = yield* Server.start({
+        config: { channel: NO_HISTORY, client: { overflow: "disconnect", write_timeout: "1s" } }
+      })
+      const slow = yield* counting(server.ws + PATH, new Watched())
       slow.socket.pause()
-      yield* overflow(server, "public:lane")
+      yield* overflow(server, CHANNEL)
       const before = Date.now()
       yield* eventually(Effect.sync(server.connections.count), (count) => count === 0, "the slow one is gone")
       expect(Date.now() - before).toBeGreaterThan(700)
@@ -127,10 +131,10 @@ describe("a reader that stops", () => {
 
   live("write timeout: one that takes nothing is disconnected with 3008, whatever the overflow policy", () =>
     Effect.gen(function* () {
-      const server = yield* Server.start({ config: { client: { write_timeout: "1s" } } })
-      const slow = yield* counting(`${server.ws}/channels/public:lane`, new Watched())
+      const server = yield* Server.start({ config: { channel: NO_HISTORY, client: { write_timeout: "1s" } } })
+      const slow = yield* counting(server.ws + PATH, new Watched())
       slow.socket.pause()
-      yield* overflow(server, "public:lane")
+      yield* overflow(server, CHANNEL)
       expect(server.metrics.dropped.mailbox_full).toBeGreaterThan(0)
       slow.socket.resume()
       expect(yield* slow.socket.closed).toEqual({ code: 3008, reason: "slow" })
@@ -139,16 +143,18 @@ describe("a reader that stops", () => {
 
   live("a reader with a backlog is not taken for one that does not answer pings", () =>
     Effect.gen(function* () {
-      const server = yield* Server.start({ config: { client: { ping_interval: "200ms", pong_timeout: "400ms" } } })
-      const slow = yield* counting(`${server.ws}/channels/public:lane`, new Watched())
+      const server = yield* Server.start({
+        config: { channel: NO_HISTORY, client: { ping_interval: "200ms", pong_timeout: "400ms" } }
+      })
+      const slow = yield* counting(server.ws + PATH, new Watched())
       slow.socket.pause()
       while (server.metrics.dropped.mailbox_full === 0) {
-        yield* server.publisher.publishRaw("public:lane", { data: message(0), json: false })
+        yield* server.publisher.publishRaw(CHANNEL, { data: message(0), json: false })
         yield* Effect.yieldNow()
       }
       // Two clients that answer no ping tell that its time is over twice.
       for (let round = 1; round <= 2; round++) {
-        const deaf = yield* Socket.open(`${server.ws}/channels/public:other`, { autoPong: false })
+        const deaf = yield* Socket.open(`${server.ws}/channels/fast:other`, { autoPong: false })
         expect((yield* deaf.closed).code).toBe(3012)
       }
       expect(server.metrics.disconnects.get(3012)).toBe(2)
@@ -167,13 +173,15 @@ describe("a reader that stops", () => {
 
   live("drop_oldest: what is kept is the newest", () =>
     Effect.gen(function* () {
-      const server = yield* Server.start({ config: { client: { overflow: "drop_oldest", queue_max_frames: 8 } } })
+      const server = yield* Server.start({
+        config: { channel: NO_HISTORY, client: { overflow: "drop_oldest", queue_max_frames: 8 } }
+      })
       const watched = new Watched()
-      const slow = yield* counting(`${server.ws}/channels/public:lane`, watched)
+      const slow = yield* counting(server.ws + PATH, watched)
       slow.socket.pause()
       let published = 0
       while (server.metrics.dropped.mailbox_full < 100) {
-        yield* server.publisher.publishRaw("public:lane", { data: message(published++), json: false })
+        yield* server.publisher.publishRaw(CHANNEL, { data: message(published++), json: false })
         yield* Effect.yieldNow()
       }
       const dropped = (): number => server.metrics.dropped.mailbox_full
@@ -186,6 +194,93 @@ describe("a reader that stops", () => {
       expect(slow.reader.ordered).toBe(true)
     })
   )
+})
+
+describe("a reader that stops, in a channel with history", () => {
+  const CHANNEL = "public:lane"
+
+  /** Publishes, tells when the first publication was dropped, and publishes as many again. */
+  const overflow = (server: Server.Running) =>
+    Effect.gen(function* () {
+      let published = 0
+      const publish = Effect.suspend(() =>
+        server.publisher.publishRaw(CHANNEL, { data: message(published++), json: false })
+      )
+      while (server.metrics.insufficient.overflow === 0) {
+        yield* publish
+        yield* Effect.yieldNow()
+      }
+      for (let rest = published; rest > 0; rest--) yield* publish
+      return published
+    })
+
+  for (const policy of ["drop_newest", "drop_oldest"] as const) {
+    live(`overflow ${policy}: a plain socket is closed with 3008, and what it got has no hole`, () =>
+      Effect.gen(function* () {
+        const server = yield* Server.start({ config: { client: { overflow: policy } } })
+        const seen = { next: 0, gapless: true }
+        const slow = yield* Socket.open(`${server.ws}/channels/${CHANNEL}`, {
+          onText: (text) => {
+            seen.gapless &&= Number.parseInt(text, 10) === seen.next++
+          }
+        })
+        slow.pause()
+        const published = yield* overflow(server)
+        slow.resume()
+        expect(yield* slow.closed).toEqual({ code: 3008, reason: "slow" })
+        expect(seen.gapless).toBe(true)
+        expect(seen.next).toBeLessThan(published)
+        expect(server.metrics.insufficient).toEqual({ overflow: 1, gap: 0 })
+        expect([server.metrics.subscriptions, server.metrics.channels]).toEqual([0, 0])
+      })
+    )
+
+    live(
+      `overflow ${policy}: a subscription ends with a 2500 push behind what was queued, and recovers nothing less`,
+      () =>
+        Effect.gen(function* () {
+          const server = yield* Server.start({ config: { client: { overflow: policy } } })
+          const watched = new Watched()
+          const got: Array<Record<string, any>> = []
+          const slow = yield* Socket.open(`${server.ws}/connection/websocket`, {
+            onText: (text) => {
+              got.push(...text.split("\n").map((line) => JSON.parse(line) as Record<string, any>))
+              watched.changed()
+            }
+          })
+          slow.send(`{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"${CHANNEL}"}}`)
+          yield* watched.until(() => got.some(({ id }) => id === 2), "subscribed")
+          const { epoch } = got.find(({ id }) => id === 2)?.["subscribe"]
+          slow.pause()
+          const published = yield* overflow(server)
+          slow.resume()
+          yield* watched.until(() => got.some(({ push }) => push?.unsubscribe !== undefined), "it is told")
+          // Nothing of the channel comes behind it.
+          slow.send('{"id":3,"ping":{}}')
+          yield* watched.until(() => got.some(({ id }) => id === 3), "the answer to the ping")
+          const pushes = got.flatMap(({ push }) => (push === undefined ? [] : [push]))
+          expect(pushes.at(-1)).toEqual({
+            channel: CHANNEL,
+            unsubscribe: { code: 2500, reason: "insufficient state" }
+          })
+          const offsets = pushes.slice(0, -1).map(({ pub }) => pub.offset as number)
+          expect(offsets).toEqual(offsets.map((_, index) => index + 1))
+          expect(offsets.length).toBeGreaterThan(0)
+          expect(offsets.length).toBeLessThan(published)
+          expect(server.metrics.insufficient).toEqual({ overflow: 1, gap: 0 })
+          expect([server.metrics.subscriptions, server.metrics.channels]).toEqual([0, 0])
+
+          // It is not subscribed any more, and may subscribe again, from where it really is.
+          const from = { offset: published - 10, epoch, recover: true }
+          slow.send(JSON.stringify({ id: 4, subscribe: { channel: CHANNEL, ...from } }))
+          yield* watched.until(() => got.some(({ id }) => id === 4), "subscribed again")
+          const again = got.find(({ id }) => id === 4)?.["subscribe"]
+          expect(again).toMatchObject({ recovered: true, offset: published })
+          expect(again.publications).toHaveLength(10)
+          expect(slow.isClosed()).toBe(false)
+        })
+    )
+  }
 })
 
 describe("a client that sends faster than it is served", () => {

@@ -102,7 +102,7 @@ export class MemoryStreams {
       metaExpiresAt: 0
     }
     if (stream.expiresAt <= now) this.#clear(stream)
-    stream.metaExpiresAt = now + Duration.toMillis(stream.offset > 0 ? retention.metaTtl : retention.ttl)
+    stream.metaExpiresAt = now + Duration.toMillis(stream.offset > 0 ? retention.metaTtl : History.emptyTtl(retention))
     this.#streams.delete(channel)
     this.#streams.set(channel, stream)
     const [oldest] = this.#streams.size > MAX_STREAMS ? this.#streams : []

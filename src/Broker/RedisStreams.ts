@@ -80,7 +80,7 @@ export const scripts: Readonly<Record<string, Redis.Script>> = {
     numberOfKeys: 1,
     lua: `${earlierOr(1)}redis.call("SET", KEYS[1], "", "PX", ARGV[1])\nredis.call("PUBLISH", ARGV[2], ARGV[3])\nreturn ""`
   },
-  // KEYS: meta, stream. ARGV: run_id, new epoch, ttl, meta ttl (ms), epoch and offset to read from (offset -1:
+  // KEYS: meta, stream. ARGV: run_id, new epoch, ttl of an empty meta, of any other (ms), epoch and offset to read from (offset -1:
   // from the end), limit, most bytes, whether in reverse, whether all or nothing. Answers epoch, offset, then ids and envelopes.
   fanfareRead: {
     numberOfKeys: 2,
@@ -120,7 +120,7 @@ for _, entry in ipairs(entries) do
 end
 return page`
   },
-  // KEYS: meta of many channels. ARGV: run_id, then ttl and meta ttl (ms) of each. Answers epoch ("" if lost), offset of each.
+  // KEYS: meta of many channels. ARGV: run_id, then for each the ttl of an empty meta, and of any other (ms). Answers epoch ("" if lost), offset of each.
   fanfarePositions: {
     lua: `${meta}
 local tops = {}
@@ -197,7 +197,7 @@ export const read = (
       keys.stream(channel),
       runId,
       History.newEpoch(),
-      milliseconds(retention.ttl),
+      milliseconds(History.emptyTtl(retention)),
       milliseconds(retention.metaTtl),
       since?.epoch ?? "",
       since?.offset ?? -1,
@@ -226,7 +226,7 @@ export const positions = (
       kept.length,
       ...kept.map(({ channel }) => keys.meta(channel)),
       runId,
-      ...kept.flatMap(({ retention }) => [milliseconds(retention.ttl), milliseconds(retention.metaTtl)])
+      ...kept.flatMap(({ retention }) => [milliseconds(History.emptyTtl(retention)), milliseconds(retention.metaTtl)])
     )
     .then((answer) => {
       const tops = answer as ReadonlyArray<string | number>

@@ -23,6 +23,13 @@ export interface Redis {
   readonly use: <A>(run: (client: Client) => Promise<A>) => Effect.Effect<A>
 }
 
+/** A client of the test's own that stays open; it is closed with the scope. */
+export const client = (redis: Pick<Redis, "port">): Effect.Effect<Client, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => new Client(redis.port, "127.0.0.1", { retryStrategy: () => null })),
+    (one) => Effect.promise(() => one.quit())
+  )
+
 /** A TCP port that is free now. */
 export const freePort: Effect.Effect<number> = Effect.async((resume) => {
   const server = createServer()

@@ -31,6 +31,8 @@ export interface Running {
 export interface Options {
   readonly config?: ServerConfig.Input
   readonly hooks?: Partial<Context.Tag.Service<Hooks.Hooks>>
+  /** What the server runs on, such as another clock. */
+  readonly layer?: Layer.Layer<never>
 }
 
 /** Starts a server on a free port and waits until its broker is live; it is drained when the scope closes. */
@@ -43,7 +45,13 @@ export const start = (options: Options = {}): Effect.Effect<Running, unknown, Sc
     const layer = Server.layerStandalone.pipe(
       Layer.provide(Hooks.layer(options.hooks ?? {})),
       Layer.provide(ServerConfig.layer({ port: 0, ...options.config })),
-      Layer.provide(Layer.merge(Logger.replace(Logger.defaultLogger, logger), Logger.minimumLogLevel(LogLevel.Debug)))
+      Layer.provide(
+        Layer.mergeAll(
+          Logger.replace(Logger.defaultLogger, logger),
+          Logger.minimumLogLevel(LogLevel.Debug),
+          options.layer ?? Layer.empty
+        )
+      )
     )
     const context = yield* Layer.build(layer)
     const { port } = Context.get(context, Server.Address)
