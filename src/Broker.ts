@@ -159,10 +159,7 @@ const makeMemory = Effect.gen(function* () {
   const subscribed = new Set<string>()
   let sink: Sink | undefined
 
-  yield* Effect.sync(() => streams.sweep(now())).pipe(
-    Effect.repeat(Schedule.spaced(SWEEP_INTERVAL)),
-    Effect.forkScoped
-  )
+  yield* Effect.sync(() => streams.sweep(now())).pipe(Effect.repeat(Schedule.spaced(SWEEP_INTERVAL)), Effect.forkScoped)
 
   const accept = (
     channel: string,

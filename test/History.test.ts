@@ -9,7 +9,7 @@ import * as Redis from "./support/redis.ts"
 import * as Sdk from "./support/sdk.ts"
 import * as Server from "./support/server.ts"
 import * as Socket from "./support/socket.ts"
-import { eventually, Watched } from "./support/wait.ts"
+import { Watched } from "./support/wait.ts"
 
 const OPEN = {
   allow_subscribe_for_client: true,
@@ -91,31 +91,33 @@ describe("subscribe", () => {
     })
   )
 
-  live("recover: everything missed, in order; above the top, another epoch, or too long ago: nothing, and said so", () =>
-    Effect.gen(function* () {
-      const config = { channel, client: { recovery_max_publication_limit: 5 } }
-      const server = yield* Server.start({ config })
-      yield* publishAll(server, "kept:x", 8)
-      const recover = (since: object) =>
-        Effect.gen(function* () {
-          const { ask } = yield* raw(server)
-          return (yield* ask("subscribe", { channel: "kept:x", recover: true, ...since }))["subscribe"]
+  live(
+    "recover: everything missed, in order; above the top, another epoch, or too long ago: nothing, and said so",
+    () =>
+      Effect.gen(function* () {
+        const config = { channel, client: { recovery_max_publication_limit: 5 } }
+        const server = yield* Server.start({ config })
+        yield* publishAll(server, "kept:x", 8)
+        const recover = (since: object) =>
+          Effect.gen(function* () {
+            const { ask } = yield* raw(server)
+            return (yield* ask("subscribe", { channel: "kept:x", recover: true, ...since }))["subscribe"]
+          })
+        const { epoch } = yield* recover({})
+        const whole = yield* recover({ epoch, offset: 3 })
+        expect(whole).toMatchObject({ was_recovering: true, recovered: true, offset: 8, epoch })
+        expect(whole.publications).toEqual([4, 5, 6, 7, 8].map((data) => ({ data, offset: data })))
+        expect(yield* recover({ epoch, offset: 8 })).toEqual({
+          ...whole,
+          publications: undefined
         })
-      const { epoch } = yield* recover({})
-      const whole = yield* recover({ epoch, offset: 3 })
-      expect(whole).toMatchObject({ was_recovering: true, recovered: true, offset: 8, epoch })
-      expect(whole.publications).toEqual([4, 5, 6, 7, 8].map((data) => ({ data, offset: data })))
-      expect(yield* recover({ epoch, offset: 8 })).toEqual({
-        ...whole,
-        publications: undefined
+        const said = { recoverable: true, positioned: true, was_recovering: true, offset: 8, epoch }
+        expect(yield* recover({ epoch, offset: 2 })).toEqual(said)
+        expect(yield* recover({ epoch, offset: 9 })).toEqual(said)
+        expect(yield* recover({ epoch: "another", offset: 8 })).toEqual(said)
+        expect(yield* recover({ offset: 8 })).toEqual(said)
+        expect(server.metrics.recoveries).toEqual({ recovered: 2, unrecovered: 5 })
       })
-      const said = { recoverable: true, positioned: true, was_recovering: true, offset: 8, epoch }
-      expect(yield* recover({ epoch, offset: 2 })).toEqual(said)
-      expect(yield* recover({ epoch, offset: 9 })).toEqual(said)
-      expect(yield* recover({ epoch: "another", offset: 8 })).toEqual(said)
-      expect(yield* recover({ offset: 8 })).toEqual(said)
-      expect(server.metrics.recoveries).toEqual({ recovered: 2, unrecovered: 5 })
-    })
   )
 
   live("recover: a replay above client.reply_max_size is not made", () =>
@@ -169,27 +171,31 @@ describe("subscribe", () => {
             Effect.forEach(
               Array.from({ length: 500 }, (_, number) => `${index}:${number}`),
               (data) =>
-                pace.until(() => published < 400 + 8 * joined, "a client has joined").pipe(
-                  Effect.zipRight(at(index).publisher.publish("kept:race", data)),
-                  Effect.tap(() =>
-                    Effect.sync(() => {
-                      published++
-                      pace.changed()
-                    })
-                  )
-                ),
+                pace
+                  .until(() => published < 400 + 8 * joined, "a client has joined")
+                  .pipe(
+                    Effect.zipRight(at(index).publisher.publish("kept:race", data)),
+                    Effect.tap(() =>
+                      Effect.sync(() => {
+                        published++
+                        pace.changed()
+                      })
+                    )
+                  ),
               { discard: true }
             )
           const join = (reader: Reader, index: number) =>
-            pace.until(() => published > index * 8, "its turn").pipe(
-              Effect.zipRight(reader.connect(at(index).ws)),
-              Effect.tap(() =>
-                Effect.sync(() => {
-                  joined++
-                  pace.changed()
-                })
+            pace
+              .until(() => published > index * 8, "its turn")
+              .pipe(
+                Effect.zipRight(reader.connect(at(index).ws)),
+                Effect.tap(() =>
+                  Effect.sync(() => {
+                    joined++
+                    pace.changed()
+                  })
+                )
               )
-            )
           const [replies] = yield* Effect.all(
             [
               Effect.forEach(readers, join, { concurrency: "unbounded" }),
@@ -231,28 +237,30 @@ describe("a mailbox that overflows", () => {
       return count
     })
 
-  live("in a recoverable channel the subscription ends at the first drop, and a resubscription makes the log whole", () =>
-    Effect.gen(function* () {
-      const server = yield* Server.start({ config: { channel, client: WIDE } })
-      const reader = new Reader("kept:x")
-      yield* Effect.addFinalizer(() => reader.disconnect)
-      yield* reader.connect(server.ws)
-      reader.pause()
-      const count = yield* overflow(server, "kept:x")
-      expect(server.metrics.subscriptions).toBe(0)
-      yield* publishAll(server, "kept:x", 5)
-      reader.resume()
-      yield* reader.until(() => reader.ended.length > 0, "it is told")
-      const prefix = reader.log.length
-      expect(prefix).toBeLessThan(count)
-      expect((yield* reader.subscribe()).recovered).toBe(true)
-      yield* reader.until(() => reader.position?.offset === count + 5, "all of it")
-      expect(reader.log).toEqual([
-        ...Array.from({ length: count }, (_, index) => `${index + 1} ${DATA}`),
-        ...[1, 2, 3, 4, 5]
-      ])
-      expect([reader.violations, reader.ended]).toEqual([[], [2500]])
-    })
+  live(
+    "in a recoverable channel the subscription ends at the first drop, and a resubscription makes the log whole",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* Server.start({ config: { channel, client: WIDE } })
+        const reader = new Reader("kept:x")
+        yield* Effect.addFinalizer(() => reader.disconnect)
+        yield* reader.connect(server.ws)
+        reader.pause()
+        const count = yield* overflow(server, "kept:x")
+        expect(server.metrics.subscriptions).toBe(0)
+        yield* publishAll(server, "kept:x", 5)
+        reader.resume()
+        yield* reader.until(() => reader.ended.length > 0, "it is told")
+        const prefix = reader.log.length
+        expect(prefix).toBeLessThan(count)
+        expect((yield* reader.subscribe()).recovered).toBe(true)
+        yield* reader.until(() => reader.position?.offset === count + 5, "all of it")
+        expect(reader.log).toEqual([
+          ...Array.from({ length: count }, (_, index) => `${index + 1} ${DATA}`),
+          ...[1, 2, 3, 4, 5]
+        ])
+        expect([reader.violations, reader.ended]).toEqual([[], [2500]])
+      })
   )
 
   live("the stock client does so by itself, also with the policy drop_oldest", () =>
@@ -346,7 +354,9 @@ describe("the command history", () => {
       expect(yield* offsets({ limit: 9, since: { offset: 3 } })).toEqual([4, 5])
       expect(yield* offsets({ limit: 2, reverse: true, since: { epoch, offset: 3 } })).toEqual([2, 1])
       expect(yield* offsets({ limit: 9, since: { epoch, offset: 5 } })).toEqual([])
-      expect(yield* ask("history", { channel: "kept:x", limit: 1, since: { epoch: "another", offset: 1 } })).toMatchObject({
+      expect(
+        yield* ask("history", { channel: "kept:x", limit: 1, since: { epoch: "another", offset: 1 } })
+      ).toMatchObject({
         error: { code: 112 }
       })
       yield* ask("history", { channel: "kept:x", limit: 1, reverse: true })
@@ -496,7 +506,10 @@ describe("server-side subscriptions", () => {
       // The transport is cut; what is published before the client is back is replayed.
       client.on("connecting", () => Effect.runFork(server.publisher.publish("kept:a", "missed")))
       ;(client as unknown as { _transport: { _transport: WebSocket } })._transport._transport.terminate()
-      yield* watched.until(() => events.includes('kept:a "missed"'), () => events.join())
+      yield* watched.until(
+        () => events.includes('kept:a "missed"'),
+        () => events.join()
+      )
       expect(events.toSorted()).toEqual(
         [
           "subscribed kept:a false 2",
@@ -586,33 +599,39 @@ describe("Publisher", () => {
   )
 
   for (const name of ["memory", "redis"] as const) {
-    live(`idempotencyKey, over ${name}: the same key in the same channel publishes once, with and without history`, () =>
-      Effect.gen(function* () {
-        const redis = name === "redis" ? { redis_url: (yield* Redis.start()).url } : {}
-        const server = yield* Server.start({ config: { ...redis, channel } })
-        const kept = yield* Socket.open(`${server.ws}/channels/kept:x`)
-        const bare = yield* Socket.open(`${server.ws}/channels/bare:x`)
-        const publish = (name: string, data: string, idempotencyKey: string) =>
-          server.publisher.publish(name, data, { idempotencyKey })
-        const first = yield* publish("kept:x", "one", "a")
-        expect(first?.offset).toBe(1)
-        expect(yield* publish("kept:x", "again", "a")).toEqual(first)
-        expect((yield* publish("kept:x", "two", "b"))?.offset).toBe(2)
-        expect((yield* publish("kept:y", "elsewhere", "a"))?.offset).toBe(1)
-        expect(yield* publish("bare:x", "one", "a")).toBe(undefined)
-        expect(yield* publish("bare:x", "again", "a")).toBe(undefined)
-        yield* publish("bare:x", "two", "b")
-        yield* kept.count(2)
-        yield* bare.count(2)
-        expect([kept.received, bare.received]).toEqual([
-          ['"one"', '"two"'],
-          ['"one"', '"two"']
-        ])
-        expect(yield* Effect.flip(publish("kept:x", "x", ""))).toMatchObject({ reason: "IdempotencyKey" })
-        expect(yield* Effect.flip(publish("kept:x", "x", "k".repeat(256)))).toMatchObject({ reason: "IdempotencyKey" })
-        const tags = { t: "x".repeat(4096) }
-        expect(yield* Effect.flip(server.publisher.publish("kept:x", "x", { tags }))).toMatchObject({ reason: "Tags" })
-      })
+    live(
+      `idempotencyKey, over ${name}: the same key in the same channel publishes once, with and without history`,
+      () =>
+        Effect.gen(function* () {
+          const redis = name === "redis" ? { redis_url: (yield* Redis.start()).url } : {}
+          const server = yield* Server.start({ config: { ...redis, channel } })
+          const kept = yield* Socket.open(`${server.ws}/channels/kept:x`)
+          const bare = yield* Socket.open(`${server.ws}/channels/bare:x`)
+          const publish = (name: string, data: string, idempotencyKey: string) =>
+            server.publisher.publish(name, data, { idempotencyKey })
+          const first = yield* publish("kept:x", "one", "a")
+          expect(first?.offset).toBe(1)
+          expect(yield* publish("kept:x", "again", "a")).toEqual(first)
+          expect((yield* publish("kept:x", "two", "b"))?.offset).toBe(2)
+          expect((yield* publish("kept:y", "elsewhere", "a"))?.offset).toBe(1)
+          expect(yield* publish("bare:x", "one", "a")).toBe(undefined)
+          expect(yield* publish("bare:x", "again", "a")).toBe(undefined)
+          yield* publish("bare:x", "two", "b")
+          yield* kept.count(2)
+          yield* bare.count(2)
+          expect([kept.received, bare.received]).toEqual([
+            ['"one"', '"two"'],
+            ['"one"', '"two"']
+          ])
+          expect(yield* Effect.flip(publish("kept:x", "x", ""))).toMatchObject({ reason: "IdempotencyKey" })
+          expect(yield* Effect.flip(publish("kept:x", "x", "k".repeat(256)))).toMatchObject({
+            reason: "IdempotencyKey"
+          })
+          const tags = { t: "x".repeat(4096) }
+          expect(yield* Effect.flip(server.publisher.publish("kept:x", "x", { tags }))).toMatchObject({
+            reason: "Tags"
+          })
+        })
     )
   }
 })

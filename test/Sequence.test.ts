@@ -1,0 +1,222 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as FastCheck from "effect/FastCheck"
+import type * as History from "../src/History.ts"
+import { HELD, Sequence } from "../src/Hub/Sequence.ts"
+import type { Publication } from "../src/protocol/Publication.ts"
+
+const at = (offset: number, epoch = "e"): Publication => ({ data: `${epoch}${offset}`, json: false, epoch, offset })
+const now = (data: string): Publication => ({ data, json: false })
+
+const page = (top: number, offsets: ReadonlyArray<number>, epoch = "e"): History.Page => ({
+  epoch,
+  offset: top,
+  publications: offsets.map((offset) => at(offset, epoch))
+})
+
+const data = (publications: ReadonlyArray<Publication>): ReadonlyArray<string> => publications.map(({ data }) => data)
+
+/** A sequence that begins after an offset. */
+const after = (offset: number): Sequence => {
+  const sequence = new Sequence()
+  sequence.begin({ epoch: "e", offset })
+  return sequence
+}
+
+describe("Sequence.offer", () => {
+  it("passes on what comes next, and leaves out what came before", () => {
+    const sequence = after(3)
+    expect(data(sequence.offer(at(4)))).toEqual(["e4"])
+    expect(data(sequence.offer(at(4)))).toEqual([])
+    expect(data(sequence.offer(at(2)))).toEqual([])
+    expect(data(sequence.offer(at(5)))).toEqual(["e5"])
+    expect([sequence.isHolding, sequence.position]).toEqual([false, { epoch: "e", offset: 5 }])
+  })
+
+  it("begins with the first one where it has no position", () => {
+    const sequence = new Sequence()
+    expect(data(sequence.offer(at(7)))).toEqual(["e7"])
+    expect(data(sequence.offer(at(8)))).toEqual(["e8"])
+  })
+
+  it("holds back what follows a hole, and everything after it, with or without an offset", () => {
+    const sequence = after(3)
+    expect([at(5), now("x"), at(4), at(6)].flatMap((one) => sequence.offer(one))).toEqual([])
+    expect(sequence.isHolding).toBe(true)
+  })
+
+  it("holds back another epoch", () => {
+    const sequence = after(3)
+    expect(sequence.offer(at(4, "f"))).toEqual([])
+    expect(sequence.isHolding).toBe(true)
+  })
+
+  it("passes on what has no offset at once while nothing is missing", () => {
+    const sequence = after(3)
+    expect(data(sequence.offer(now("x")))).toEqual(["x"])
+    expect(sequence.position?.offset).toBe(3)
+  })
+})
+
+describe("Sequence.fill", () => {
+  it("passes on the page, then what came while it was read", () => {
+    const sequence = after(3)
+    sequence.offer(at(6))
+    sequence.hold()
+    sequence.offer(at(7))
+    sequence.offer(now("x"))
+    const filled = sequence.fill(page(6, [4, 5, 6]))
+    expect([filled.broken, data(filled.publications)]).toEqual([false, ["e4", "e5", "e6", "e7", "x"]])
+    expect([sequence.isHolding, sequence.position?.offset]).toEqual([false, 7])
+  })
+
+  it("holds on while the page is not the last one", () => {
+    const sequence = after(3)
+    sequence.offer(at(9))
+    sequence.hold()
+    expect(data(sequence.fill(page(9, [4, 5])).publications)).toEqual(["e4", "e5"])
+    expect(sequence.isHolding).toBe(true)
+    sequence.hold()
+    expect(data(sequence.fill(page(9, [6, 7, 8, 9])).publications)).toEqual(["e6", "e7", "e8", "e9"])
+    expect(sequence.isHolding).toBe(false)
+  })
+
+  it("holds on where what came meanwhile has a hole again", () => {
+    const sequence = after(3)
+    sequence.offer(at(5))
+    sequence.hold()
+    sequence.offer(at(8))
+    expect(data(sequence.fill(page(5, [4, 5])).publications)).toEqual(["e4", "e5"])
+    expect(sequence.isHolding).toBe(true)
+    sequence.hold()
+    expect(data(sequence.fill(page(8, [6, 7, 8])).publications)).toEqual(["e6", "e7", "e8"])
+    expect(sequence.isHolding).toBe(false)
+  })
+
+  it("does nothing where nothing is missing", () => {
+    const sequence = after(3)
+    sequence.hold()
+    sequence.offer(at(4))
+    expect(sequence.fill(page(3, []))).toMatchObject({ broken: false, publications: [at(4)] })
+    expect(sequence.isHolding).toBe(false)
+  })
+
+  it("breaks where history does not reach back, and goes on with what it has", () => {
+    const sequence = after(3)
+    sequence.offer(at(9))
+    sequence.hold()
+    const filled = sequence.fill(page(9, [7, 8, 9]))
+    expect(filled).toMatchObject({ broken: true, from: { epoch: "e", offset: 6 } })
+    expect(data(filled.publications)).toEqual(["e7", "e8", "e9"])
+    expect([sequence.isHolding, sequence.position?.offset, sequence.takeLost()]).toEqual([false, 9, 3])
+  })
+
+  it("breaks where history is empty, has a hole, or has shrunk", () => {
+    for (const [one, from] of [
+      [page(9, []), 9],
+      [page(9, [4, 5, 8, 9]), 7],
+      [page(2, []), 2]
+    ] as const) {
+      const sequence = after(3)
+      sequence.hold()
+      expect(sequence.fill(one)).toMatchObject({ broken: true, from: { epoch: "e", offset: from } })
+      expect(sequence.position?.offset).toBe(one.offset)
+      expect(sequence.isHolding).toBe(false)
+    }
+  })
+
+  it("breaks at another epoch, and goes on with what came of it", () => {
+    const sequence = after(3)
+    sequence.offer(at(1, "f"))
+    sequence.offer(at(2, "f"))
+    sequence.hold()
+    const filled = sequence.fill(page(2, [], "f"))
+    expect(filled).toMatchObject({ broken: true, from: { epoch: "f", offset: 0 } })
+    expect(data(filled.publications)).toEqual(["f1", "f2"])
+    expect(sequence.position).toEqual({ epoch: "f", offset: 2 })
+  })
+
+  it("forgets what came of an older epoch", () => {
+    const sequence = after(3)
+    sequence.hold()
+    sequence.fill(page(5, [], "f"))
+    expect(data(sequence.offer(at(6, "f")))).toEqual(["f6"])
+    expect(sequence.offer(at(4, "e"))).toEqual([])
+    expect(sequence.isHolding).toBe(true)
+    sequence.hold()
+    expect(sequence.fill(page(6, [], "f"))).toMatchObject({ broken: false, publications: [] })
+    expect(sequence.isHolding).toBe(false)
+  })
+
+  it("reads on for what was left out beyond the bound of what is held", () => {
+    const sequence = after(0)
+    const top = HELD + 10
+    for (let offset = 2; offset <= top; offset++) sequence.offer(at(offset))
+    sequence.offer(now("never kept"))
+    expect(sequence.takeLost()).toBe(1)
+    const offsets = Array.from({ length: top }, (_, index) => index + 1)
+    sequence.hold()
+    expect(sequence.fill(page(top, offsets)).publications.length).toBe(top)
+    expect(sequence.isHolding).toBe(false)
+    // What is left out while a page is read is not in it: another one is needed.
+    sequence.hold()
+    for (let offset = top + 1; offset <= top + HELD + 1; offset++) sequence.offer(at(offset))
+    expect(sequence.fill(page(top, [])).publications.length).toBe(HELD)
+    expect(sequence.isHolding).toBe(true)
+  })
+})
+
+describe("Sequence.abandon", () => {
+  it("breaks, and goes on with whatever comes", () => {
+    const sequence = after(3)
+    sequence.offer(at(6))
+    sequence.offer(at(7))
+    const { broken, from, publications } = sequence.abandon()
+    expect([broken, from, data(publications)]).toEqual([true, undefined, ["e6", "e7"]])
+    expect([sequence.isHolding, sequence.position?.offset]).toEqual([false, 7])
+  })
+})
+
+describe("Sequence, whatever comes", () => {
+  /** A stream of `top` publications of which some do not come, some come twice, and pages are read now and then. */
+  const story = FastCheck.array(
+    FastCheck.record({
+      publish: FastCheck.integer({ min: 0, max: 4 }),
+      lost: FastCheck.array(FastCheck.boolean(), { minLength: 4, maxLength: 4 }),
+      again: FastCheck.integer({ min: 0, max: 3 }),
+      size: FastCheck.integer({ min: 1, max: 5 })
+    }),
+    { maxLength: 20 }
+  )
+
+  it.prop("passes on every publication once and in order, or says where it breaks", [story], ([steps]) => {
+    const sequence = after(0)
+    let top = 0
+    let expected = 1
+    const take = (publications: ReadonlyArray<Publication>): void => {
+      for (const { offset } of publications) expect(offset).toBe(expected++)
+    }
+    const read = (size: number): void => {
+      // What is published while the page is read comes behind it.
+      sequence.hold()
+      const from = sequence.position?.offset ?? 0
+      const offsets = Array.from({ length: Math.min(size, top - from) }, (_, index) => from + index + 1)
+      const filled = sequence.fill(page(top, offsets))
+      expect(filled.broken).toBe(false)
+      take(filled.publications)
+    }
+    for (const { again, lost, publish, size } of steps) {
+      for (let index = 0; index < publish; index++) {
+        top++
+        if (lost[index] !== true) take(sequence.offer(at(top)))
+      }
+      for (let back = 0; back < again && top - back > 0; back++) take(sequence.offer(at(top - back)))
+      if (sequence.isHolding) read(size)
+    }
+    for (let round = 0; sequence.isHolding; round++) {
+      expect(round).toBeLessThan(100)
+      read(3)
+    }
+    read(100)
+    expect(expected).toBe(top + 1)
+  })
+})
