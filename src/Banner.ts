@@ -1,4 +1,5 @@
 /** What a server says when it starts: where it listens, over what, and who may do what. Only what is active. */
+import * as Duration from "effect/Duration"
 import * as ServerConfig from "./ServerConfig.ts"
 import type * as Namespace from "./Namespace.ts"
 import * as Origin from "./transport/Origin.ts"
@@ -14,6 +15,9 @@ const anonymous = (namespace: Namespace.Namespace): string => {
   return "closed to anonymous clients"
 }
 
+const history = ({ history_size, history_ttl }: Namespace.Namespace): string =>
+  history_size === 0 ? "" : `; history: ${history_size} publications, ${Duration.format(history_ttl)}`
+
 const urlHost = (host: string): string => (host.includes(":") ? `[${host}]` : host === "127.0.0.1" ? "localhost" : host)
 
 /** The lines of the banner. `port` is the one that is listened on. */
@@ -26,8 +30,8 @@ export const lines = (config: ServerConfig.Config, port: number, version: string
     config.redis_url === undefined
       ? "broker: in process, for one instance; REDIS_URL=redis://… connects several"
       : `broker: redis, under "${config.broker.redis.prefix}:"`,
-    `channels without a namespace: ${anonymous(without_namespace)}`,
-    ...namespaces.map((namespace) => `namespace "${namespace.name}": ${anonymous(namespace)}`),
+    `channels without a namespace: ${anonymous(without_namespace)}${history(without_namespace)}`,
+    ...namespaces.map((namespace) => `namespace "${namespace.name}": ${anonymous(namespace)}${history(namespace)}`),
     ...(config.client.allowed_origins.length > 0
       ? [`origins beside the server's own: ${config.client.allowed_origins.join(" ")}`]
       : []),

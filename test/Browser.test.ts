@@ -59,6 +59,7 @@ describe("the page at / in a browser", () => {
           Promise.all([browser.waitForEvent("page"), one.click("a[target=_blank]")])
         )
         yield* says(third, CONNECTED)
+        yield* shows(third, "hello from the first tab")
         yield* send(third, "hello from the linked tab")
         yield* shows(one, "hello from the linked tab")
 

@@ -235,50 +235,48 @@ describe("a reader that stops, in a channel with history", () => {
       })
     )
 
-    live(
-      `overflow ${policy}: a subscription ends with a 2500 push behind what was queued, and recovers nothing less`,
-      () =>
-        Effect.gen(function* () {
-          const server = yield* Server.start({ config: { client: { overflow: policy } } })
-          const watched = new Watched()
-          const got: Array<Record<string, any>> = []
-          const slow = yield* Socket.open(`${server.ws}/connection/websocket`, {
-            onText: (text) => {
-              got.push(...text.split("\n").map((line) => JSON.parse(line) as Record<string, any>))
-              watched.changed()
-            }
-          })
-          slow.send(`{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"${CHANNEL}"}}`)
-          yield* watched.until(() => got.some(({ id }) => id === 2), "subscribed")
-          const { epoch } = got.find(({ id }) => id === 2)?.["subscribe"]
-          slow.pause()
-          const published = yield* overflow(server)
-          slow.resume()
-          yield* watched.until(() => got.some(({ push }) => push?.unsubscribe !== undefined), "it is told")
-          // Nothing of the channel comes behind it.
-          slow.send('{"id":3,"ping":{}}')
-          yield* watched.until(() => got.some(({ id }) => id === 3), "the answer to the ping")
-          const pushes = got.flatMap(({ push }) => (push === undefined ? [] : [push]))
-          expect(pushes.at(-1)).toEqual({
-            channel: CHANNEL,
-            unsubscribe: { code: 2500, reason: "insufficient state" }
-          })
-          const offsets = pushes.slice(0, -1).map(({ pub }) => pub.offset as number)
-          expect(offsets).toEqual(offsets.map((_, index) => index + 1))
-          expect(offsets.length).toBeGreaterThan(0)
-          expect(offsets.length).toBeLessThan(published)
-          expect(server.metrics.insufficient).toEqual({ overflow: 1, gap: 0 })
-          expect([server.metrics.subscriptions, server.metrics.channels]).toEqual([0, 0])
-
-          // It is not subscribed any more, and may subscribe again, from where it really is.
-          const from = { offset: published - 10, epoch, recover: true }
-          slow.send(JSON.stringify({ id: 4, subscribe: { channel: CHANNEL, ...from } }))
-          yield* watched.until(() => got.some(({ id }) => id === 4), "subscribed again")
-          const again = got.find(({ id }) => id === 4)?.["subscribe"]
-          expect(again).toMatchObject({ recovered: true, offset: published })
-          expect(again.publications).toHaveLength(10)
-          expect(slow.isClosed()).toBe(false)
+    live(`overflow ${policy}: a subscription ends with a 2500 push behind what was queued, and can begin again`, () =>
+      Effect.gen(function* () {
+        const server = yield* Server.start({ config: { client: { overflow: policy } } })
+        const watched = new Watched()
+        const got: Array<Record<string, any>> = []
+        const slow = yield* Socket.open(`${server.ws}/connection/websocket`, {
+          onText: (text) => {
+            got.push(...text.split("\n").map((line) => JSON.parse(line) as Record<string, any>))
+            watched.changed()
+          }
         })
+        slow.send(`{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"${CHANNEL}"}}`)
+        yield* watched.until(() => got.some(({ id }) => id === 2), "subscribed")
+        const { epoch } = got.find(({ id }) => id === 2)?.["subscribe"]
+        slow.pause()
+        const published = yield* overflow(server)
+        slow.resume()
+        yield* watched.until(() => got.some(({ push }) => push?.unsubscribe !== undefined), "it is told")
+        // Nothing of the channel comes behind it.
+        slow.send('{"id":3,"ping":{}}')
+        yield* watched.until(() => got.some(({ id }) => id === 3), "the answer to the ping")
+        const pushes = got.flatMap(({ push }) => (push === undefined ? [] : [push]))
+        expect(pushes.at(-1)).toEqual({
+          channel: CHANNEL,
+          unsubscribe: { code: 2500, reason: "insufficient state" }
+        })
+        const offsets = pushes.slice(0, -1).map(({ pub }) => pub.offset as number)
+        expect(offsets).toEqual(offsets.map((_, index) => index + 1))
+        expect(offsets.length).toBeGreaterThan(0)
+        expect(offsets.length).toBeLessThan(published)
+        expect(server.metrics.insufficient).toEqual({ overflow: 1, gap: 0 })
+        expect([server.metrics.subscriptions, server.metrics.channels]).toEqual([0, 0])
+
+        // It is not subscribed any more, and may subscribe again, from where it really is.
+        const from = { offset: published - 10, epoch, recover: true }
+        slow.send(JSON.stringify({ id: 4, subscribe: { channel: CHANNEL, ...from } }))
+        yield* watched.until(() => got.some(({ id }) => id === 4), "subscribed again")
+        const again = got.find(({ id }) => id === 4)?.["subscribe"]
+        expect(again).toMatchObject({ recovered: true, offset: published })
+        expect(again.publications).toHaveLength(10)
+        expect(slow.isClosed()).toBe(false)
+      })
     )
   }
 })
