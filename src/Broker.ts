@@ -142,7 +142,7 @@ export const isLive = (broker: Context.Tag.Service<Broker>): Effect.Effect<boole
 /** How often the in-process broker looks for what has expired. */
 const SWEEP_INTERVAL = Duration.seconds(30)
 
-/** Most idempotency keys that it knows. */
+/** Most idempotency keys that it knows; with more of them in the window the oldest are forgotten early. */
 const MAX_IDEMPOTENCY_KEYS = 100_000
 
 const makeMemory = Effect.gen(function* () {
@@ -196,8 +196,15 @@ const makeMemory = Effect.gen(function* () {
     positions: (kept) =>
       Effect.sync(() => kept.map(({ channel, retention }) => streams.position(now(), channel, retention))),
     removeHistory: (channel) => Effect.sync(() => streams.remove(channel)),
-    subscribe: (channel) => Effect.sync(() => void subscribed.add(channel)),
-    unsubscribe: (channel) => void subscribed.delete(channel),
+    subscribe: (channel) =>
+      Effect.sync(() => {
+        subscribed.add(channel)
+        streams.pin(channel, true)
+      }),
+    unsubscribe: (channel) => {
+      subscribed.delete(channel)
+      streams.pin(channel, false)
+    },
     attach: (one) =>
       Effect.acquireRelease(
         Effect.sync(() => {

@@ -53,8 +53,18 @@ export interface Prepared {
 export class Hub extends Context.Tag("fanfare/Hub")<
   Hub,
   {
-    /** Prepares to join a channel, which has to be done within the scope. Fails as `Broker.subscribe` and `Broker.history` do. */
-    readonly prepare: (channel: string, want: Want) => Effect.Effect<Prepared, Broker.BrokerError, Scope.Scope>
+    /**
+     * Prepares to join a channel, which has to be done within the scope. What
+     * is wanted of the past is at most `maxBytes`, `client.reply_max_size` by
+     * default. Fails as `Broker.subscribe` and `Broker.history` do.
+     */
+    readonly prepare: (
+      channel: string,
+      want: Want,
+      maxBytes?: number
+    ) => Effect.Effect<Prepared, Broker.BrokerError, Scope.Scope>
+    /** Reads a stream for a client; only so many at a time, so that clients do not keep each other from publishing. */
+    readonly history: Context.Tag.Service<Broker.Broker>["history"]
     /** Ends a subscription; the last one of a channel releases it at the broker. */
     readonly leave: (channel: string, subscription: Subscription) => void
     /** Has `writer.flush` called at the end of this turn of the event loop. */
@@ -72,6 +82,12 @@ export const INBOX_BYTES = 16 * 1024 * 1024
 // keeps up is written to before its mailbox can fill.
 const SLICE_PUBLICATIONS = 128
 const SLICE_BYTES = 64 * 1024
+
+/** What is held back in all channels with history, while something before it is read. */
+const HELD_BYTES = 32 * 1024 * 1024
+
+/** Reads of history for clients at a time: each may be as long as `client.reply_max_size`. */
+const READS = 8
 
 /** How long a newcomer waits for this instance to get as far as it is. */
 const ABREAST_TIMEOUT = Duration.seconds(1)
@@ -104,6 +120,8 @@ const make = Effect.gen(function* () {
     publications: config.client.recovery_max_publication_limit,
     bytes: config.client.reply_max_size
   }
+  const held = { maxBytes: HELD_BYTES, bytes: 0 }
+  const reads = yield* Effect.makeSemaphore(READS)
   let inbox: Array<Arrival> = []
   let inboxBytes = 0
   let touched: Array<Writer> = []
@@ -182,8 +200,8 @@ const make = Effect.gen(function* () {
 
   // ── What comes from the broker ───────────────────────────────────────────
 
-  const pass = (entry: Entry, { broken, from, publications }: Filled): void => {
-    if (broken) put({ entry, publication: undefined, from })
+  const pass = (entry: Entry, { isBroken, from, publications }: Filled): void => {
+    if (isBroken) put({ entry, publication: undefined, from })
     for (const publication of publications) put({ entry, publication, from: undefined })
   }
 
@@ -202,8 +220,8 @@ const make = Effect.gen(function* () {
     if (sequence === undefined) return put({ entry, publication, from: undefined })
     const wasHolding = sequence.isHolding
     for (const next of sequence.offer(publication)) put({ entry, publication: next, from: undefined })
-    if (!sequence.isHolding || wasHolding) return
-    metrics.holes++
+    if (!sequence.isHolding) return
+    if (!wasHolding) metrics.holes++
     continuity.mend(entry)
   }
 
@@ -222,7 +240,7 @@ const make = Effect.gen(function* () {
   const entryOf = (channel: string): Entry => {
     const known = entries.get(channel)
     if (known !== undefined) return known
-    const entry = new Entry(channel, Namespace.retention(config.channel, channel), replayLimit)
+    const entry = new Entry(channel, Namespace.retention(config.channel, channel), replayLimit, held)
     entries.set(channel, entry)
     metrics.channels++
     return entry
@@ -231,6 +249,7 @@ const make = Effect.gen(function* () {
   const releaseIfUnused = (entry: Entry): void => {
     if (!entry.isUnused || !isAlive(entry)) return
     entries.delete(entry.channel)
+    entry.sequence?.discard()
     metrics.channels--
     broker.unsubscribe(entry.channel)
   }
@@ -239,9 +258,12 @@ const make = Effect.gen(function* () {
   const abreast = (entry: Entry, page: History.Page, want: Want): Effect.Effect<void, Broker.BrokerError> =>
     Effect.suspend(() => {
       if (entry.isAbreast(page, want)) return Effect.void
-      continuity.mend(entry)
-      const changed = Effect.async<void>((resume) => entry.watch(() => resume(Effect.void)))
-      return Effect.repeat(changed, { until: () => entry.isAbreast(page, want) })
+      return Effect.async<void>((resume) => {
+        const stop = entry.watch(() => {
+          if (entry.isAbreast(page, want)) resume(Effect.sync(stop))
+        })
+        return Effect.sync(stop)
+      })
     }).pipe(
       within(
         ABREAST_TIMEOUT,
@@ -254,26 +276,40 @@ const make = Effect.gen(function* () {
       )
     )
 
+  const history = (kept: Broker.Kept, range: History.Range): Effect.Effect<History.Page, Broker.BrokerError> =>
+    reads.withPermits(1)(broker.history(kept, range))
+
   /** Reads what a newcomer wants of the past; nothing at all where it wants nothing and the position is known. */
   const readPast = (
     { channel, delivered, retention }: Entry,
-    want: Want
+    want: Want,
+    maxBytes: number
   ): Effect.Effect<History.Page | undefined, Broker.BrokerError> => {
-    if (retention === undefined || (want === undefined && delivered !== undefined)) {
-      return Effect.succeed(undefined)
+    const kept = retention && { channel, retention }
+    if (kept === undefined || (want === undefined && delivered !== undefined)) return Effect.succeed(undefined)
+    if (want === undefined) return history(kept, { limit: 0, maxBytes })
+    if ("since" in want) {
+      return history(kept, { since: want.since, limit: replayLimit.publications, maxBytes, whole: true })
     }
-    const range =
-      want === undefined
-        ? { limit: 0 }
-        : "since" in want
-          ? { since: want.since, limit: replayLimit.publications, whole: true }
-          : { limit: want.last, reverse: true }
-    return Effect.map(broker.history({ channel, retention }, { ...range, maxBytes: replayLimit.bytes }), (page) =>
-      "reverse" in range ? { ...page, publications: page.publications.toReversed() } : page
-    )
+    return Effect.map(history(kept, { limit: want.last, maxBytes, reverse: true }), (page) => ({
+      ...page,
+      publications: page.publications.toReversed()
+    }))
   }
 
-  const prepare = (channel: string, want: Want): Effect.Effect<Prepared, Broker.BrokerError, Scope.Scope> =>
+  /** A newcomer has read the stream: what it shows to be missing here is filled. */
+  const compare = (entry: Entry, top: History.Position): void => {
+    const { sequence } = entry
+    const begun = sequence?.begin(top)
+    if (begun !== undefined) pass(entry, begun)
+    if (sequence?.isHolding === true || sequence?.isBehind(top) === true) continuity.mend(entry)
+  }
+
+  const prepare = (
+    channel: string,
+    want: Want,
+    maxBytes: number = replayLimit.bytes
+  ): Effect.Effect<Prepared, Broker.BrokerError, Scope.Scope> =>
     Effect.gen(function* () {
       const entry = yield* Effect.acquireRelease(
         Effect.sync(() => {
@@ -288,9 +324,9 @@ const make = Effect.gen(function* () {
           })
       )
       yield* broker.subscribe(channel)
-      const page = yield* readPast(entry, want)
+      const page = yield* readPast(entry, want, maxBytes)
       if (page !== undefined) {
-        entry.begin(page)
+        compare(entry, page)
         yield* abreast(entry, page, want)
       }
       return {
@@ -303,6 +339,7 @@ const make = Effect.gen(function* () {
 
   return Hub.of({
     prepare,
+    history,
     leave: (channel, subscription) => {
       const entry = entries.get(channel)
       if (entry === undefined || !entry.leave(subscription)) return

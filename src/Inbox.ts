@@ -2,7 +2,8 @@
  * The inbox of a connection: what its client has asked for and is not done yet.
  *
  * Tasks are taken in the order received. Those of one lane run one after
- * another, lanes side by side, an exclusive task alone. Owner: the connection,
+ * another, lanes side by side, an exclusive task alone, heavy ones `HEAVY` at a
+ * time, so that their replies are bounded. Owner: the connection,
  * whose fiber takes tasks and is the parent of those that run. Capacity:
  * `WAITING` tasks, then the connection stops reading (so that it may be passed
  * by what one read of 64 KiB held); at most `IN_FLIGHT` are taken at a time.
@@ -15,11 +16,14 @@ import type { Task } from "./Session.ts"
 const WAITING = 64
 /** Tasks that are taken and not done, at most. */
 const IN_FLIGHT = 32
+/** Heavy tasks among them, at most. */
+const HEAVY = 4
 
 /** Tasks of one client. */
 export class Inbox {
   #waiting: Array<Task> = []
   #inFlight = 0
+  #heavy = 0
   #exclusive = false
   #stopped = false
   readonly #lanes = new Map<string, Array<Task>>()
@@ -75,12 +79,14 @@ export class Inbox {
   #isNextDue(): boolean {
     const next = this.#waiting[0]
     if (next === undefined || this.#stopped || this.#exclusive || this.#inFlight >= IN_FLIGHT) return false
+    if (next.isHeavy && this.#heavy >= HEAVY) return false
     return !next.exclusive || this.#inFlight === 0
   }
 
   #start(task: Task): Effect.Effect<void> {
     this.#inFlight++
     this.#exclusive = task.exclusive
+    if (task.isHeavy) this.#heavy++
     const lane = this.#lanes.get(task.lane)
     if (lane !== undefined) {
       lane.push(task)
@@ -104,9 +110,13 @@ export class Inbox {
         this.#lanes.delete(lane)
         return false
       },
-      body: () => (tasks.shift() as Task).run,
-      step: () => {
+      body: () => {
+        const { isHeavy, run } = tasks.shift() as Task
+        return Effect.as(run, isHeavy)
+      },
+      step: (isHeavy) => {
         this.#inFlight--
+        if (isHeavy) this.#heavy--
         this.#exclusive = false
         this.#changed()
       }

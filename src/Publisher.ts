@@ -126,7 +126,9 @@ const make = Effect.gen(function* () {
       if (invalid !== undefined) return Effect.fail(invalid)
       const { tags, skipHistory, idempotencyKey } = options
       const retention = skipHistory === true ? undefined : Namespace.retention(config.channel, channel)
-      const accepted = broker.publish(channel, tags === undefined ? publication : { ...publication, tags }, {
+      // A position is the broker's to give, also where a publication is passed on that had one.
+      const { offset: _offset, epoch: _epoch, ...content } = publication
+      const accepted = broker.publish(channel, tags === undefined ? content : { ...content, tags }, {
         ...(retention === undefined ? {} : { retention }),
         ...(idempotencyKey === undefined ? {} : { idempotencyKey })
       })

@@ -164,9 +164,14 @@ export const options = {
       "bound of a replay; beyond it a subscription is not recovered"
     ),
     history_max_publication_limit: integer(300, "publications", "bound of a history reply to a client"),
-    channel_position_check_delay: positiveDuration(
-      "40 seconds",
-      "how often each channel with history and local subscribers is compared with its stream, so that a loss that nothing told of is noticed"
+    channel_position_check_delay: Option.make(
+      Text.FromText.pipe(Schema.greaterThanDuration(0), Schema.lessThanOrEqualToDuration("30 minutes")),
+      Duration.seconds(40),
+      {
+        kind: "text",
+        doc: "how often each channel with history and local subscribers is compared with its stream, so that a loss that nothing told of is noticed",
+        expected: 'a duration above 0, up to "30m"'
+      }
     ),
     presence_update_interval: duration("25 seconds", "how often presence is refreshed", "later"),
     user_connection_limit: integer(0, "connections", "connections of one user; 0: no limit", {

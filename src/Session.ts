@@ -22,6 +22,8 @@ export interface Task {
   readonly lane: string
   /** Runs alone: after everything before it, before everything after it. */
   readonly exclusive: boolean
+  /** Its reply may be as long as `client.reply_max_size`: only a few of them run at a time. */
+  readonly isHeavy: boolean
   readonly run: Effect.Effect<void>
 }
 

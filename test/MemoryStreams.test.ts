@@ -1,7 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import { Expiring } from "../src/Broker/Expiring.ts"
-import { MAX_STREAMS, MemoryStreams } from "../src/Broker/MemoryStreams.ts"
+import { MAX_EMPTY_STREAMS, MAX_STREAMS, MemoryStreams } from "../src/Broker/MemoryStreams.ts"
 import type { Publication } from "../src/protocol/Publication.ts"
 
 const retention = { size: 10, ttl: Duration.seconds(60), metaTtl: Duration.hours(2) }
@@ -14,22 +14,32 @@ const offsets = (streams: MemoryStreams, channel: string, now = 0): ReadonlyArra
 
 describe("MemoryStreams", () => {
   it("keeps what was written last, over all streams, within its bytes", () => {
-    const streams = new MemoryStreams(100)
+    // What one of these takes: two bytes for each of its ten characters, and what an object costs.
+    const each = 512 + 20
+    const streams = new MemoryStreams(10 * each)
     for (const channel of ["a", "b", "c"]) {
       for (let count = 0; count < 4; count++) streams.append(0, channel, retention, of("x".repeat(10)))
     }
-    expect(streams.size.bytes).toBe(100)
+    expect(streams.size.bytes).toBe(10 * each)
     expect([offsets(streams, "a"), offsets(streams, "b"), offsets(streams, "c")]).toEqual([
       [3, 4],
       [1, 2, 3, 4],
       [1, 2, 3, 4]
     ])
-    streams.append(0, "a", retention, of("x".repeat(95)))
-    expect([offsets(streams, "a"), offsets(streams, "b"), offsets(streams, "c")]).toEqual([[5], [], []])
-    streams.append(0, "a", retention, of("x".repeat(101)))
+    streams.append(0, "a", retention, of("x".repeat(9 * each * 0.5 - 256)))
+    expect([offsets(streams, "a"), offsets(streams, "b"), offsets(streams, "c")]).toEqual([[4, 5], [], []])
+    streams.append(0, "a", retention, of("x".repeat(10 * each)))
     expect([offsets(streams, "a"), streams.size.bytes]).toEqual([[], 0])
     // Positions go on: whoever needs what is gone is told.
     expect(streams.append(0, "b", retention, of("y")).offset).toBe(5)
+  })
+
+  it("counts what belongs to a publication beside its data", () => {
+    const streams = new MemoryStreams(100_000)
+    streams.append(0, "a", retention, { ...of("x"), info: { client: "c", user: "u" }, tags: { t: "v" } })
+    expect(streams.size.bytes).toBe(512 + 2 * (1 + '[{"client":"c","user":"u"},{"t":"v"}]'.length))
+    streams.remove("a")
+    expect(streams.size.bytes).toBe(0)
   })
 
   it("forgets publications, then the stream, when their time is over", () => {
@@ -62,15 +72,36 @@ describe("MemoryStreams", () => {
     expect(streams.position(2 * HOUR - 1, "a", retention)).toBe(undefined)
   })
 
-  it("keeps a number of streams: those not used for longest go", () => {
-    const streams = new MemoryStreams(1000)
-    for (let index = 0; index < MAX_STREAMS; index++) streams.read(0, `${index}`, retention, { limit: 0, maxBytes: 0 })
-    const kept = streams.position(0, "0", retention)
-    streams.append(0, "one more", retention, of("x"))
-    expect(streams.size.streams).toBe(MAX_STREAMS)
-    expect(streams.position(0, "0", retention)).toEqual(kept)
-    expect(streams.position(0, "1", retention)).toBe(undefined)
-  })
+  for (const [kind, most, begin] of [
+    [
+      "streams",
+      MAX_STREAMS,
+      (streams: MemoryStreams, channel: string) => streams.append(0, channel, retention, of("x"))
+    ],
+    [
+      "streams that never had a publication",
+      MAX_EMPTY_STREAMS,
+      (streams: MemoryStreams, channel: string) => streams.read(0, channel, retention, { limit: 0, maxBytes: 0 })
+    ]
+  ] as const) {
+    it(`keeps a number of ${kind}: those not used for longest go, but none with a subscriber`, () => {
+      const streams = new MemoryStreams(10_000)
+      streams.pin("pinned", true)
+      begin(streams, "pinned")
+      const other = streams.append(0, "other", retention, of("x"))
+      for (let index = 0; index < most; index++) begin(streams, String(index))
+      const kept = streams.position(0, "0", retention)
+      begin(streams, "one more")
+      begin(streams, "and another")
+      expect(streams.position(0, "0", retention)).toEqual(kept)
+      expect(streams.position(0, "1", retention)).toBe(undefined)
+      expect(streams.position(0, "pinned", retention)).not.toBe(undefined)
+      if (most === MAX_EMPTY_STREAMS) expect(streams.position(0, "other", retention)?.epoch).toBe(other.epoch)
+      streams.pin("pinned", false)
+      for (let index = 0; index < most; index++) begin(streams, `again ${index}`)
+      expect(streams.position(0, "pinned", retention)).toBe(undefined)
+    })
+  }
 })
 
 describe("Expiring", () => {

@@ -22,6 +22,9 @@ const after = (offset: number): Sequence => {
   return sequence
 }
 
+/** Fills from where the sequence is. */
+const fill = (sequence: Sequence, one: History.Page) => sequence.fill(sequence.position ?? page(0, []), one)
+
 describe("Sequence.offer", () => {
   it("passes on what comes next, and leaves out what came before", () => {
     const sequence = after(3)
@@ -32,10 +35,23 @@ describe("Sequence.offer", () => {
     expect([sequence.isHolding, sequence.position]).toEqual([false, { epoch: "e", offset: 5 }])
   })
 
-  it("begins with the first one where it has no position", () => {
+  it("holds everything back until it has begun", () => {
     const sequence = new Sequence()
-    expect(data(sequence.offer(at(7)))).toEqual(["e7"])
-    expect(data(sequence.offer(at(8)))).toEqual(["e8"])
+    expect([at(3), at(4), now("x"), at(5)].flatMap((one) => sequence.offer(one))).toEqual([])
+    const begun = sequence.begin({ epoch: "e", offset: 4 })
+    expect(begun).toMatchObject({ isBroken: true, from: { epoch: "e", offset: 4 } })
+    expect(data(begun?.publications ?? [])).toEqual(["x", "e5"])
+    expect([sequence.isHolding, sequence.position?.offset, sequence.takeLost()]).toEqual([false, 5, 2])
+    expect(sequence.begin({ epoch: "e", offset: 9 })).toBe(undefined)
+  })
+
+  it("begins, and holds on where what came has a hole, or is of another stream", () => {
+    for (const one of [at(6), at(1, "f")]) {
+      const sequence = new Sequence()
+      sequence.offer(one)
+      expect(sequence.begin({ epoch: "e", offset: 4 })?.publications).toEqual([])
+      expect(sequence.isHolding).toBe(true)
+    }
   })
 
   it("holds back what follows a hole, and everything after it, with or without an offset", () => {
@@ -64,8 +80,8 @@ describe("Sequence.fill", () => {
     sequence.hold()
     sequence.offer(at(7))
     sequence.offer(now("x"))
-    const filled = sequence.fill(page(6, [4, 5, 6]))
-    expect([filled.broken, data(filled.publications)]).toEqual([false, ["e4", "e5", "e6", "e7", "x"]])
+    const filled = fill(sequence, page(6, [4, 5, 6]))
+    expect([filled.isBroken, data(filled.publications)]).toEqual([false, ["e4", "e5", "e6", "e7", "x"]])
     expect([sequence.isHolding, sequence.position?.offset]).toEqual([false, 7])
   })
 
@@ -73,10 +89,10 @@ describe("Sequence.fill", () => {
     const sequence = after(3)
     sequence.offer(at(9))
     sequence.hold()
-    expect(data(sequence.fill(page(9, [4, 5])).publications)).toEqual(["e4", "e5"])
+    expect(data(fill(sequence, page(9, [4, 5])).publications)).toEqual(["e4", "e5"])
     expect(sequence.isHolding).toBe(true)
     sequence.hold()
-    expect(data(sequence.fill(page(9, [6, 7, 8, 9])).publications)).toEqual(["e6", "e7", "e8", "e9"])
+    expect(data(fill(sequence, page(9, [6, 7, 8, 9])).publications)).toEqual(["e6", "e7", "e8", "e9"])
     expect(sequence.isHolding).toBe(false)
   })
 
@@ -85,10 +101,10 @@ describe("Sequence.fill", () => {
     sequence.offer(at(5))
     sequence.hold()
     sequence.offer(at(8))
-    expect(data(sequence.fill(page(5, [4, 5])).publications)).toEqual(["e4", "e5"])
+    expect(data(fill(sequence, page(5, [4, 5])).publications)).toEqual(["e4", "e5"])
     expect(sequence.isHolding).toBe(true)
     sequence.hold()
-    expect(data(sequence.fill(page(8, [6, 7, 8])).publications)).toEqual(["e6", "e7", "e8"])
+    expect(data(fill(sequence, page(8, [6, 7, 8])).publications)).toEqual(["e6", "e7", "e8"])
     expect(sequence.isHolding).toBe(false)
   })
 
@@ -96,7 +112,7 @@ describe("Sequence.fill", () => {
     const sequence = after(3)
     sequence.hold()
     sequence.offer(at(4))
-    expect(sequence.fill(page(3, []))).toMatchObject({ broken: false, publications: [at(4)] })
+    expect(fill(sequence, page(3, []))).toMatchObject({ isBroken: false, publications: [at(4)] })
     expect(sequence.isHolding).toBe(false)
   })
 
@@ -104,8 +120,8 @@ describe("Sequence.fill", () => {
     const sequence = after(3)
     sequence.offer(at(9))
     sequence.hold()
-    const filled = sequence.fill(page(9, [7, 8, 9]))
-    expect(filled).toMatchObject({ broken: true, from: { epoch: "e", offset: 6 } })
+    const filled = fill(sequence, page(9, [7, 8, 9]))
+    expect(filled).toMatchObject({ isBroken: true, from: { epoch: "e", offset: 6 } })
     expect(data(filled.publications)).toEqual(["e7", "e8", "e9"])
     expect([sequence.isHolding, sequence.position?.offset, sequence.takeLost()]).toEqual([false, 9, 3])
   })
@@ -118,7 +134,7 @@ describe("Sequence.fill", () => {
     ] as const) {
       const sequence = after(3)
       sequence.hold()
-      expect(sequence.fill(one)).toMatchObject({ broken: true, from: { epoch: "e", offset: from } })
+      expect(fill(sequence, one)).toMatchObject({ isBroken: true, from: { epoch: "e", offset: from } })
       expect(sequence.position?.offset).toBe(one.offset)
       expect(sequence.isHolding).toBe(false)
     }
@@ -129,8 +145,8 @@ describe("Sequence.fill", () => {
     sequence.offer(at(1, "f"))
     sequence.offer(at(2, "f"))
     sequence.hold()
-    const filled = sequence.fill(page(2, [], "f"))
-    expect(filled).toMatchObject({ broken: true, from: { epoch: "f", offset: 0 } })
+    const filled = fill(sequence, page(2, [], "f"))
+    expect(filled).toMatchObject({ isBroken: true, from: { epoch: "f", offset: 0 } })
     expect(data(filled.publications)).toEqual(["f1", "f2"])
     expect(sequence.position).toEqual({ epoch: "f", offset: 2 })
   })
@@ -138,12 +154,12 @@ describe("Sequence.fill", () => {
   it("forgets what came of an older epoch", () => {
     const sequence = after(3)
     sequence.hold()
-    sequence.fill(page(5, [], "f"))
+    fill(sequence, page(5, [], "f"))
     expect(data(sequence.offer(at(6, "f")))).toEqual(["f6"])
     expect(sequence.offer(at(4, "e"))).toEqual([])
     expect(sequence.isHolding).toBe(true)
     sequence.hold()
-    expect(sequence.fill(page(6, [], "f"))).toMatchObject({ broken: false, publications: [] })
+    expect(fill(sequence, page(6, [], "f"))).toMatchObject({ isBroken: false, publications: [] })
     expect(sequence.isHolding).toBe(false)
   })
 
@@ -155,24 +171,50 @@ describe("Sequence.fill", () => {
     expect(sequence.takeLost()).toBe(1)
     const offsets = Array.from({ length: top }, (_, index) => index + 1)
     sequence.hold()
-    expect(sequence.fill(page(top, offsets)).publications.length).toBe(top)
+    expect(fill(sequence, page(top, offsets)).publications.length).toBe(top)
     expect(sequence.isHolding).toBe(false)
     // What is left out while a page is read is not in it: another one is needed.
     sequence.hold()
     for (let offset = top + 1; offset <= top + HELD + 1; offset++) sequence.offer(at(offset))
-    expect(sequence.fill(page(top, [])).publications.length).toBe(HELD)
+    expect(fill(sequence, page(top, [])).publications.length).toBe(HELD)
     expect(sequence.isHolding).toBe(true)
   })
 })
 
-describe("Sequence.abandon", () => {
-  it("breaks, and goes on with whatever comes", () => {
+describe("Sequence.giveUp", () => {
+  it("breaks, passes nothing on, and begins again at the top of the stream", () => {
     const sequence = after(3)
     sequence.offer(at(6))
     sequence.offer(at(7))
-    const { broken, from, publications } = sequence.abandon()
-    expect([broken, from, data(publications)]).toEqual([true, undefined, ["e6", "e7"]])
-    expect([sequence.isHolding, sequence.position?.offset]).toEqual([false, 7])
+    expect(sequence.giveUp()).toEqual({ isBroken: true, from: undefined, publications: [] })
+    expect([sequence.isHolding, sequence.position]).toEqual([true, undefined])
+    expect(sequence.begin({ epoch: "e", offset: 6 })).toEqual({
+      isBroken: true,
+      from: { epoch: "e", offset: 6 },
+      publications: [at(7)]
+    })
+  })
+})
+
+describe("Sequence, the budget of what is held", () => {
+  it("is shared, and given back", () => {
+    const budget = { maxBytes: 4, bytes: 0 }
+    const [one, other] = [new Sequence(budget), new Sequence(budget)]
+    one.begin({ epoch: "e", offset: 0 })
+    other.begin({ epoch: "e", offset: 0 })
+    one.offer(at(2))
+    one.offer(at(3))
+    expect(budget.bytes).toBe(4)
+    other.offer(at(2))
+    other.hold()
+    // What was left out is in the page.
+    expect(data(fill(other, page(2, [1, 2])).publications)).toEqual(["e1", "e2"])
+    one.hold()
+    fill(one, page(3, [1, 2, 3]))
+    expect([budget.bytes, one.isHolding, other.isHolding]).toEqual([0, false, false])
+    one.offer(at(9))
+    one.discard()
+    expect(budget.bytes).toBe(0)
   })
 })
 
@@ -200,8 +242,8 @@ describe("Sequence, whatever comes", () => {
       sequence.hold()
       const from = sequence.position?.offset ?? 0
       const offsets = Array.from({ length: Math.min(size, top - from) }, (_, index) => from + index + 1)
-      const filled = sequence.fill(page(top, offsets))
-      expect(filled.broken).toBe(false)
+      const filled = fill(sequence, page(top, offsets))
+      expect(filled.isBroken).toBe(false)
       take(filled.publications)
     }
     for (const { again, lost, publish, size } of steps) {

@@ -240,6 +240,7 @@ describe("a reader that stops, in a channel with history", () => {
         const server = yield* Server.start({ config: { client: { overflow: policy } } })
         const watched = new Watched()
         const got: Array<Record<string, any>> = []
+        const reply = (command: number) => got.find(({ id }) => id === command)?.["subscribe"]
         const slow = yield* Socket.open(`${server.ws}/connection/websocket`, {
           onText: (text) => {
             got.push(...text.split("\n").map((line) => JSON.parse(line) as Record<string, any>))
@@ -248,7 +249,7 @@ describe("a reader that stops, in a channel with history", () => {
         })
         slow.send(`{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"${CHANNEL}"}}`)
         yield* watched.until(() => got.some(({ id }) => id === 2), "subscribed")
-        const { epoch } = got.find(({ id }) => id === 2)?.["subscribe"]
+        const epoch: string = reply(2).epoch
         slow.pause()
         const published = yield* overflow(server)
         slow.resume()
@@ -272,7 +273,7 @@ describe("a reader that stops, in a channel with history", () => {
         const from = { offset: published - 10, epoch, recover: true }
         slow.send(JSON.stringify({ id: 4, subscribe: { channel: CHANNEL, ...from } }))
         yield* watched.until(() => got.some(({ id }) => id === 4), "subscribed again")
-        const again = got.find(({ id }) => id === 4)?.["subscribe"]
+        const again = reply(4)
         expect(again).toMatchObject({ recovered: true, offset: published })
         expect(again.publications).toHaveLength(10)
         expect(slow.isClosed()).toBe(false)

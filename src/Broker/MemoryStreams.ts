@@ -1,15 +1,24 @@
 /**
  * The streams of the in-process broker. They behave as those in Redis do:
  * bounded by size and time for each channel, and by bytes and number for all of
- * them together; what has to go is what was not used for longest, and whoever
- * needed it is told, since it is missing or its epoch is another.
+ * them together. What has to go is what was not used for longest, of channels
+ * without subscribers; whoever needed it is told, since it is missing or its
+ * epoch is another.
  */
 import * as Duration from "effect/Duration"
 import * as History from "../History.ts"
 import type { Publication } from "../protocol/Publication.ts"
 
-/** Most streams that are kept. */
+/** Most streams that are kept without a subscriber: of those with publications, and of those that never had one. */
 export const MAX_STREAMS = 100_000
+export const MAX_EMPTY_STREAMS = 10_000
+
+/** What a publication takes beside its texts, in bytes. */
+const OVERHEAD = 512
+
+/** What a publication takes, in bytes: a text in memory has two for each of its units. */
+const sizeOf = ({ data, info, tags }: Publication): number =>
+  OVERHEAD + 2 * (data.length + (info === undefined && tags === undefined ? 0 : JSON.stringify([info, tags]).length))
 
 interface Stream {
   readonly epoch: string
@@ -25,14 +34,17 @@ interface Stream {
 
 /** All streams of a process. `now` is in milliseconds. */
 export class MemoryStreams {
-  /** The least recently used first. */
   readonly #streams = new Map<string, Stream>()
+  /** Those that nobody is subscribed to, the least recently used first. */
+  readonly #idle = { used: new Set<string>(), empty: new Set<string>() }
+  /** Channels that somebody is subscribed to: their streams are not forgotten to make room for others. */
+  readonly #pinned = new Set<string>()
   /** Those that have publications, the least recently written first. */
   readonly #written = new Set<Stream>()
   readonly #maxBytes: number
   #bytes = 0
 
-  /** `maxBytes`: bound of the payloads of all streams. */
+  /** `maxBytes`: bound of the publications of all streams. */
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes
   }
@@ -42,7 +54,8 @@ export class MemoryStreams {
     const stream = this.#use(now, channel, retention)
     const positioned = { ...publication, offset: ++stream.offset, epoch: stream.epoch }
     stream.publications.push(positioned)
-    this.#count(stream, publication.data.length)
+    this.#count(stream, sizeOf(positioned))
+    this.#touch(channel, stream)
     while (stream.publications.length > retention.size) this.#dropOldest(stream)
     stream.expiresAt = now + Duration.toMillis(retention.ttl)
     stream.metaExpiresAt = now + Duration.toMillis(retention.metaTtl)
@@ -68,6 +81,14 @@ export class MemoryStreams {
     if (known === undefined || known.metaExpiresAt <= now) return undefined
     const { epoch, offset } = this.#use(now, channel, retention)
     return { epoch, offset }
+  }
+
+  /** Somebody is subscribed to the channel, or nobody any more. */
+  pin(channel: string, isPinned: boolean): void {
+    if (isPinned) this.#pinned.add(channel)
+    else this.#pinned.delete(channel)
+    const stream = this.#streams.get(channel)
+    if (stream !== undefined) this.#touch(channel, stream)
   }
 
   /** Removes the publications of a stream; its position stays. */
@@ -103,11 +124,22 @@ export class MemoryStreams {
     }
     if (stream.expiresAt <= now) this.#clear(stream)
     stream.metaExpiresAt = now + Duration.toMillis(stream.offset > 0 ? retention.metaTtl : History.emptyTtl(retention))
-    this.#streams.delete(channel)
     this.#streams.set(channel, stream)
-    const [oldest] = this.#streams.size > MAX_STREAMS ? this.#streams : []
-    if (oldest !== undefined) this.#forget(...oldest)
+    this.#touch(channel, stream)
     return stream
+  }
+
+  /** Makes it the most recently used of its kind, and makes room. */
+  #touch(channel: string, stream: Stream): void {
+    const { used, empty } = this.#idle
+    used.delete(channel)
+    empty.delete(channel)
+    if (this.#pinned.has(channel)) return
+    const kind = stream.offset > 0 ? used : empty
+    kind.add(channel)
+    const [oldest] = kind.size > (kind === used ? MAX_STREAMS : MAX_EMPTY_STREAMS) ? kind : []
+    const its = oldest === undefined ? undefined : this.#streams.get(oldest)
+    if (oldest !== undefined && its !== undefined) this.#forget(oldest, its)
   }
 
   #count(stream: Stream, bytes: number): void {
@@ -116,7 +148,8 @@ export class MemoryStreams {
   }
 
   #dropOldest(stream: Stream): void {
-    this.#count(stream, -(stream.publications.shift()?.data.length ?? 0))
+    const oldest = stream.publications.shift()
+    if (oldest !== undefined) this.#count(stream, -sizeOf(oldest))
   }
 
   #clear(stream: Stream): void {
@@ -128,6 +161,8 @@ export class MemoryStreams {
   #forget(channel: string, stream: Stream): void {
     this.#clear(stream)
     this.#streams.delete(channel)
+    this.#idle.used.delete(channel)
+    this.#idle.empty.delete(channel)
   }
 }
 

@@ -210,6 +210,11 @@ const make = (url: Redacted.Redacted) =>
         const opened = yield* openLink(url).pipe(
           within(OPEN_TIMEOUT, () => new Redis.LinkLost({ message: "no answer to the handshake" }))
         )
+        if (opened.runId === "") {
+          yield* Effect.logWarning(
+            "Redis does not permit INFO: a restart from an older snapshot, or a failover, cannot be told from a lost link"
+          )
+        }
         yield* enter({ _tag: "Resyncing" })
         yield* listen(opened)
         const commands = commandsOf(opened)

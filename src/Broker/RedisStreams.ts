@@ -5,9 +5,9 @@
  * ids and envelopes as values.
  *
  * Each script is one step. Redis refuses a script's first write at `maxmemory`
- * and none after it, and that first write is always the one that adds the
- * publication: so an offset is used only by a publication that is in the
- * stream, and what is published is in the stream.
+ * and none after it, and that first write is the one that adds the publication
+ * (or removes what is left of an evicted stream): so an offset is used only by a
+ * publication that is in the stream, and what is published is in the stream.
  *
  * A stream that was written under another `run_id` gets a new epoch: a Redis
  * that was restarted, or one that has taken over, may lack the end of it. What
@@ -40,17 +40,23 @@ export const keys = (prefix: string): Keys => ({
   topic: (channel) => `${prefix}:pub:${channel}`
 })
 
+/** Publications that a script takes from a stream at a time. */
+const CHUNK = 16
+
 const meta = `
 local function read_meta(key, run_id)
   local m = redis.call("HMGET", key, "epoch", "offset", "run_id")
   return m[1], tonumber(m[2] or "0"), m[1] and m[3] == run_id
+end
+local function remove_orphan(key)
+  if redis.call("EXISTS", key) == 1 then redis.call("DEL", key) end
 end
 `
 
 /** KEYS: meta, stream. ARGV: run_id, new epoch, topic, envelope, size, ttl, meta ttl (ms). Answers epoch, offset. */
 const append = `${meta}
 local epoch, offset, is_own = read_meta(KEYS[1], ARGV[1])
-if not epoch then redis.call("DEL", KEYS[2]) end
+if not epoch then remove_orphan(KEYS[2]) end
 if not is_own then epoch = ARGV[2] end
 offset = string.format("%.0f", offset + 1)
 redis.call("XADD", KEYS[2], "MAXLEN", ARGV[5], offset .. "-0", "e", ARGV[4])
@@ -87,7 +93,7 @@ export const scripts: Readonly<Record<string, Redis.Script>> = {
     lua: `${meta}
 local epoch, offset, is_own = read_meta(KEYS[1], ARGV[1])
 if not is_own then
-  if not epoch then redis.call("DEL", KEYS[2]) end
+  if not epoch then remove_orphan(KEYS[2]) end
   epoch = ARGV[2]
   redis.call("HSET", KEYS[1], "epoch", epoch, "offset", string.format("%.0f", offset), "run_id", ARGV[1])
 end
@@ -98,25 +104,30 @@ local reverse, whole = ARGV[9] == "1", ARGV[10] == "1"
 local bounded = since >= 0
 if limit == 0 or (bounded and ARGV[5] ~= "" and ARGV[5] ~= epoch) then return page end
 if whole and bounded and offset - since > limit then return page end
-local entries
-if not reverse then
-  entries = redis.call("XRANGE", KEYS[2], string.format("%.0f", bounded and since + 1 or 0), "+", "COUNT", limit)
-elseif bounded and since == 0 then
-  entries = {}
-else
-  local from = bounded and string.format("%.0f", since - 1) or "+"
-  entries = redis.call("XREVRANGE", KEYS[2], from, "-", "COUNT", limit)
-end
-local bytes = 0
-for _, entry in ipairs(entries) do
-  local envelope = entry[2][2]
-  bytes = bytes + #envelope
-  if bytes > max_bytes and #page > 2 then
-    if whole then return { epoch, offset } end
-    break
+-- A chunk at a time: what is loaded beyond the bound costs Redis as much as what is sent.
+local next_id = reverse and (bounded and since - 1 or math.huge) or (bounded and since + 1 or 0)
+local bytes, count = 0, 0
+while count < limit and next_id >= 0 do
+  local chunk = math.min(limit - count, ${CHUNK})
+  local from = next_id == math.huge and "+" or string.format("%.0f", next_id)
+  local entries
+  if reverse then
+    entries = redis.call("XREVRANGE", KEYS[2], from, "-", "COUNT", chunk)
+  else
+    entries = redis.call("XRANGE", KEYS[2], from, "+", "COUNT", chunk)
   end
-  page[#page + 1] = entry[1]
-  page[#page + 1] = envelope
+  for _, entry in ipairs(entries) do
+    local id, envelope = entry[1], entry[2][2]
+    bytes = bytes + #envelope
+    if bytes > max_bytes and count > 0 then
+      return whole and { epoch, offset } or page
+    end
+    count = count + 1
+    page[#page + 1] = id
+    page[#page + 1] = envelope
+    next_id = tonumber(string.match(id, "^%d+")) + (reverse and -1 or 1)
+  end
+  if #entries < chunk then break end
 end
 return page`
   },
@@ -125,7 +136,8 @@ return page`
     lua: `${meta}
 local tops = {}
 for i, key in ipairs(KEYS) do
-  local epoch, offset, is_own = read_meta(key, ARGV[1])
+  local is_meta, epoch, offset, is_own = pcall(read_meta, key, ARGV[1])
+  if not is_meta then epoch, offset, is_own = "", 0, false end
   tops[#tops + 1] = is_own and epoch or ""
   tops[#tops + 1] = offset
   if is_own then redis.call("PEXPIRE", key, ARGV[2 * i + (offset > 0 and 1 or 0)]) end
@@ -134,7 +146,11 @@ return tops`
   }
 }
 
-const milliseconds = (duration: Duration.Duration): number => Math.max(1, Math.ceil(Duration.toMillis(duration)))
+/** Longer than any configuration means, and within what `PEXPIRE` takes. */
+const LONGEST = Duration.toMillis("36500 days")
+
+const milliseconds = (duration: Duration.Duration): number =>
+  Math.min(Math.max(1, Math.ceil(Duration.toMillis(duration))), LONGEST)
 
 const WINDOW = milliseconds(Broker.IDEMPOTENCY_WINDOW)
 

@@ -13,9 +13,10 @@ import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type * as Broker from "../Broker.ts"
+import { atMost } from "../internal/time.ts"
 import type * as Metrics from "../Metrics.ts"
 import type { Entry } from "./Entry.ts"
-import type { Filled } from "./Sequence.ts"
+import type { Filled, Sequence } from "./Sequence.ts"
 
 /** Publications and bytes of one page that fills a gap. */
 const PAGE_PUBLICATIONS = 256
@@ -24,11 +25,23 @@ const PAGE_BYTES = 1024 * 1024
 /** Channels that are filled at a time. */
 const CONCURRENCY = 16
 
-/** A page is asked for three times before its channel is given up; without a link not again, since the next one brings a resync. */
+/** After a lost link, the instance is live again by then; channels that are not filled yet hold back what comes. */
+const RESYNC_TIMEOUT = Duration.seconds(5)
+
+/** How long a page is asked for again where there is no answer, or too much to do. */
+const PATIENCE = Duration.seconds(10)
+const RETRY_DELAY = Duration.millis(250)
+
+/** What is held back meanwhile is in history, so there is no hurry; without a link the next one brings a resync. */
 const RETRY = {
-  while: (error: Broker.BrokerError) => error.reason !== "NotLive",
-  schedule: Schedule.intersect(Schedule.recurs(2), Schedule.spaced(Duration.millis(200)))
+  while: ({ reason }: Broker.BrokerError) => reason === "Timeout" || reason === "Overloaded",
+  schedule: Schedule.upTo(Schedule.spaced(RETRY_DELAY), PATIENCE)
 }
+
+/** A channel with history. */
+type Kept = Entry & Broker.Kept & { readonly sequence: Sequence }
+
+const isKept = (entry: Entry): entry is Kept => entry.retention !== undefined && entry.sequence !== undefined
 
 /** The entries, and how what has been read gets to their subscriptions. */
 export interface Channels {
@@ -41,14 +54,11 @@ export interface Channels {
 }
 
 export interface Continuity {
-  /** Something is missing in a channel: fills it in the background. Asking again is harmless. */
+  /** Something may be missing in a channel: reads it in the background. Asking again is harmless. */
   readonly mend: (entry: Entry) => void
   /** The link was lost: fills what was missed, in every channel. */
   readonly resync: Effect.Effect<void>
 }
-
-const isOfHistory = (entry: Entry): entry is Entry & Broker.Kept =>
-  entry.retention !== undefined && entry.sequence !== undefined
 
 export const make = (
   broker: Context.Tag.Service<Broker.Broker>,
@@ -58,97 +68,107 @@ export const make = (
 ): Effect.Effect<Continuity, never, Scope.Scope> =>
   Effect.gen(function* () {
     // Owner: the workers below. Unbounded, since a channel is in it once at most.
-    const waiting = yield* Queue.unbounded<Entry>()
-    const queued = new Set<Entry>()
-    const mending = new Map<Entry, Deferred.Deferred<void>>()
+    const waiting = yield* Queue.unbounded<Kept>()
+    const queued = new Set<Kept>()
+    /** Those that are being filled; `true`: to be looked at again. */
+    const filling = new Map<Kept, { readonly done: Deferred.Deferred<void>; again: boolean }>()
 
     const mend = (entry: Entry): void => {
-      if (queued.has(entry)) return
+      if (!isKept(entry) || queued.has(entry)) return
+      const current = filling.get(entry)
+      if (current !== undefined) {
+        current.again = true
+        return
+      }
       queued.add(entry)
       waiting.unsafeOffer(entry)
     }
 
-    /** Reads the next page of what is missing. Left: why there is none. */
-    const readPage = (entry: Entry & Broker.Kept) => {
-      const since = entry.sequence?.position
-      const range = since === undefined ? { limit: 0 } : { since, limit: PAGE_PUBLICATIONS }
-      return Effect.either(Effect.retry(broker.history(entry, { ...range, maxBytes: PAGE_BYTES }), RETRY))
-    }
-
-    const report = (entry: Entry, filled: Filled): Effect.Effect<void> =>
+    const report = (entry: Kept, { isBroken, from }: Filled): Effect.Effect<void> =>
       Effect.suspend(() => {
-        metrics.dropped.gap += (entry.sequence?.takeLost() ?? 0) * entry.unpositioned
-        if (!filled.broken) return Effect.void
+        metrics.dropped.gap += entry.sequence.takeLost() * entry.unpositioned
+        if (!isBroken) return Effect.void
         metrics.gaps++
-        return Effect.logInfo(
-          `"${entry.channel}": what was missed is not in its history${filled.from === undefined ? "" : `; it goes on in epoch ${filled.from.epoch} after offset ${filled.from.offset}`}`
-        )
+        const where = from === undefined ? "" : `; it goes on in epoch ${from.epoch} after offset ${from.offset}`
+        return Effect.logInfo(`"${entry.channel}": what was missed is not in its history${where}`)
       })
 
-    /** Reads page after page until nothing is missing. */
-    const fill = (entry: Entry & Broker.Kept): Effect.Effect<void> =>
+    /** Reads what comes next of what is missing, and passes it on; returns whether to go on. */
+    const step = (entry: Kept): Effect.Effect<boolean> =>
       Effect.gen(function* () {
-        const sequence = entry.sequence
-        if (sequence === undefined) return
-        do {
-          sequence.hold()
-          const page = yield* readPage(entry)
-          if (!channels.isAlive(entry)) return
-          if (Either.isLeft(page) && page.left.reason === "NotLive") return
-          if (Either.isLeft(page)) yield* Effect.logWarning(page.left.message, page.left)
-          else metrics.healed += page.right.publications.length
-          const filled = Either.isLeft(page) ? sequence.abandon() : sequence.fill(page.right)
+        const { sequence } = entry
+        sequence.hold()
+        const since = sequence.position
+        const range = since === undefined ? { limit: 0 } : { since, limit: PAGE_PUBLICATIONS }
+        const page = yield* broker
+          .history(entry, { ...range, maxBytes: PAGE_BYTES })
+          .pipe(Effect.retry(RETRY), Effect.either)
+        if (!channels.isAlive(entry)) return false
+        if (Either.isLeft(page)) {
+          if (page.left.reason === "NotLive") return false
+          yield* Effect.logWarning(page.left.message, page.left)
+          // Whoever needs what is missing is told. The next publication, subscription or check begins it again.
+          if (since !== undefined) {
+            const given = sequence.giveUp()
+            channels.pass(entry, given)
+            yield* report(entry, given)
+          }
+          return false
+        }
+        metrics.healed += page.right.publications.length
+        const filled = since === undefined ? sequence.begin(page.right) : sequence.fill(since, page.right)
+        if (filled !== undefined) {
           channels.pass(entry, filled)
-          yield* report(entry, filled)
-          yield* channels.room
-        } while (sequence.isHolding)
+          if (since !== undefined) yield* report(entry, filled)
+        }
+        yield* channels.room
+        return sequence.isHolding
       })
 
-    /** One at a time for each channel; who comes later waits for the one that is at it, then looks again. */
-    const fillAlone = (entry: Entry): Effect.Effect<void> =>
+    /** One at a time for each channel; who comes later waits for the one that is at it. */
+    const fill = (entry: Kept): Effect.Effect<void> =>
       Effect.suspend(() => {
-        if (!isOfHistory(entry) || !channels.isAlive(entry)) return Effect.void
-        const running = mending.get(entry)
-        if (running !== undefined) return Effect.zipRight(Deferred.await(running), fillAlone(entry))
+        if (!channels.isAlive(entry)) return Effect.void
+        const current = filling.get(entry)
+        if (current !== undefined) return Deferred.await(current.done)
         return Effect.acquireUseRelease(
-          Effect.tap(Deferred.make<void>(), (done) => Effect.sync(() => mending.set(entry, done))),
-          () => fill(entry),
-          (done) =>
-            Effect.zipRight(
-              Effect.sync(() => mending.delete(entry)),
-              Deferred.succeed(done, undefined)
-            )
+          Effect.map(Deferred.make<void>(), (done) => {
+            const own = { done, again: false }
+            filling.set(entry, own)
+            return own
+          }),
+          () => Effect.repeat(step(entry), { while: (goesOn) => goesOn }),
+          ({ again, done }) =>
+            Effect.suspend(() => {
+              filling.delete(entry)
+              if (again) mend(entry)
+              return Deferred.succeed(done, undefined)
+            })
+        ).pipe(
+          Effect.asVoid,
+          Effect.catchAllDefect((defect) => Effect.logError(`filling "${entry.channel}" failed`, defect))
         )
       })
 
     const worker = Queue.take(waiting).pipe(
       Effect.tap((entry) => Effect.sync(() => queued.delete(entry))),
-      Effect.flatMap(fillAlone),
-      Effect.catchAllDefect((defect) => Effect.logError("filling a gap failed", defect)),
+      Effect.flatMap(fill),
       Effect.forever
     )
-    yield* Effect.forkScoped(
-      Effect.all(
-        Arr.makeBy(CONCURRENCY, () => worker),
-        { concurrency: "unbounded" }
-      )
-    )
+    yield* Effect.forkScoped(Effect.all(Arr.makeBy(CONCURRENCY, () => worker), { concurrency: "unbounded" }))
 
-    const fillAll = (entries: ReadonlyArray<Entry>): Effect.Effect<void> =>
-      Effect.forEach(entries, fillAlone, { concurrency: CONCURRENCY, discard: true })
-
-    /** Channels whose stream is not where they are, once `settled` is done. */
-    const behind = (entries: ReadonlyArray<Entry & Broker.Kept>, settled: Effect.Effect<void>) =>
+    /** Channels that hold something back, or whose stream is not where they are once `settled` is done. */
+    const behind = (settled: Effect.Effect<void>): Effect.Effect<ReadonlyArray<Kept>, Broker.BrokerError> =>
       Effect.gen(function* () {
-        const before = entries.map((entry) => entry.sequence?.position)
+        const entries = Array.from(channels.entries()).filter(isKept)
+        const before = entries.map(({ sequence }) => sequence.position)
         const tops = yield* Effect.retry(broker.positions(entries), RETRY)
-        const isBehind = (entry: Entry, index: number): boolean => {
+        const isBehind = (entry: Kept, index: number): boolean => {
           const top = tops[index]
-          const position = entry.sequence?.position
-          if (position === undefined || !channels.isAlive(entry)) return false
-          if (top?.epoch !== position.epoch) return true
+          if (!channels.isAlive(entry)) return false
+          if (top === undefined || entry.sequence.isHolding) return true
           // A stream that has shrunk was rewound.
-          return top.offset > position.offset || top.offset < (before[index]?.offset ?? 0)
+          return entry.sequence.isBehind(top) || top.offset < (before[index]?.offset ?? 0)
         }
         if (!entries.some(isBehind)) return []
         // What is on its way is not missing.
@@ -156,28 +176,26 @@ export const make = (
         return entries.filter(isBehind)
       })
 
-    const ofHistory = (): ReadonlyArray<Entry & Broker.Kept> => Array.from(channels.entries()).filter(isOfHistory)
+    const fillAll = (entries: ReadonlyArray<Kept>): Effect.Effect<void> =>
+      Effect.forEach(entries, fill, { concurrency: CONCURRENCY, discard: true })
 
-    const resync = Effect.suspend(() => {
-      for (const entry of channels.entries()) if (entry.retention === undefined) metrics.outageChannels++
-      const all = ofHistory()
-      return behind(all, Effect.void).pipe(
-        Effect.catchAll((error) =>
-          Effect.as(
-            Effect.logWarning(`every channel is read again, since a position check failed: ${error.message}`),
-            all
-          )
-        ),
-        Effect.flatMap((missing) =>
-          fillAll(Arr.dedupe([...missing, ...all.filter(({ sequence }) => sequence?.isHolding)]))
+    const resync = Effect.gen(function* () {
+      const missing = yield* Effect.catchAll(behind(Effect.void), (error) =>
+        Effect.as(
+          Effect.logWarning(`every channel is read again: ${error.message}`),
+          Array.from(channels.entries()).filter(isKept)
         )
       )
+      yield* atMost(RESYNC_TIMEOUT)(fillAll(missing))
+      for (const entry of missing) if (entry.sequence.isHolding) mend(entry)
+      for (const entry of channels.entries()) if (!isKept(entry)) metrics.outageChannels++
     })
 
-    const check = Effect.suspend(() => behind(ofHistory(), broker.settled)).pipe(
-      Effect.flatMap(fillAll),
+    const check = behind(broker.settled).pipe(
+      Effect.flatMap((missing) => Effect.sync(() => missing.forEach(mend))),
       // Without a link there is nothing to compare with; the next one brings a resync.
-      Effect.catchAll((error) => Effect.logDebug(`position check: ${error.message}`))
+      Effect.catchAll((error) => Effect.logDebug(`position check: ${error.message}`)),
+      Effect.catchAllDefect((defect) => Effect.logError("the position check failed", defect))
     )
     yield* Effect.forkScoped(Effect.forever(Effect.delay(check, checkDelay)))
 

@@ -8,7 +8,7 @@ import * as History from "../History.ts"
 import type { Insufficiency } from "../Metrics.ts"
 import * as Json from "../protocol/Json.ts"
 import type { Publication } from "../protocol/Publication.ts"
-import { Sequence } from "./Sequence.ts"
+import { type Budget, Sequence } from "./Sequence.ts"
 
 /** How a subscription wants publications: the bare `data`, or pushes of the client protocol. */
 export type Encoding = "plain" | "protocol"
@@ -64,12 +64,13 @@ export class Entry {
   /** What was delivered while somebody was joining, the newest of it: history that they read may end before it. */
   #tail: Array<Publication> = []
   #tailBytes = 0
-  #watchers: Array<() => void> = []
+  readonly #watchers = new Set<() => void>()
 
-  constructor(channel: string, retention: History.Retention | undefined, limit: ReplayLimit) {
+  /** `held`: the bound of what is held back, shared by all channels. */
+  constructor(channel: string, retention: History.Retention | undefined, limit: ReplayLimit, held?: Budget) {
     this.channel = channel
     this.retention = retention
-    this.sequence = retention === undefined ? undefined : new Sequence()
+    this.sequence = retention === undefined ? undefined : new Sequence(held)
     this.#limit = limit
   }
 
@@ -117,7 +118,7 @@ export class Entry {
     return ended
   }
 
-  /** Something is missing: ends all that are to get everything. What comes next begins at `position`. Returns how many. */
+  /** What comes next begins anew, after `position`: ends all that are to get everything. Returns how many. */
   breakOff(position: History.Position | undefined): number {
     this.#delivered = position
     this.#clearTail()
@@ -167,13 +168,6 @@ export class Entry {
     if (this.#joining === 0) this.#clearTail()
   }
 
-  /** Begins at the top of the stream, if it has not begun yet. */
-  begin(position: History.Position): void {
-    if (this.sequence === undefined || this.sequence.position !== undefined) return
-    this.sequence.begin(position)
-    this.#delivered = this.sequence.position
-  }
-
   /** Whether this instance has got as far as a newcomer that has read `page`, so that it can join. */
   isAbreast(page: History.Page, want: Want): boolean {
     const delivered = this.#delivered
@@ -189,10 +183,9 @@ export class Entry {
     if (want === undefined || page === undefined || position === undefined || page.epoch !== position.epoch) {
       return { position, publications: [], isRecovered: false }
     }
-    const top = page.publications.at(-1)?.offset ?? 0
-    const known = [...page.publications, ...this.#tail.filter(({ offset = 0 }) => offset > top)].filter(
-      ({ epoch, offset = 0 }) => epoch === position.epoch && offset <= position.offset
-    )
+    // The tail ends where the others are, so of history only what is before it is needed.
+    const tail = this.#tail[0]?.offset ?? position.offset + 1
+    const known = [...page.publications.filter(({ offset = 0 }) => offset < tail), ...this.#tail]
     if ("last" in want) {
       // Not those before a hole: a reader would take what comes next for their continuation.
       const end = known.at(-1)?.offset === position.offset ? History.contiguousEnd(known) : []
@@ -201,6 +194,7 @@ export class Entry {
     const missed = known.filter(({ offset = 0 }) => offset > want.since.offset)
     const isRecovered =
       want.since.epoch === position.epoch &&
+      want.since.offset <= page.offset &&
       want.since.offset + missed.length === position.offset &&
       History.isContiguous(missed, want.since.offset) &&
       missed.length <= this.#limit.publications
@@ -212,15 +206,13 @@ export class Entry {
     return this.#subscriptions[subscription.encoding].delete(subscription)
   }
 
-  /** Has a function called once, at the next change of what was delivered. */
-  watch(watcher: () => void): void {
-    this.#watchers.push(watcher)
+  /** Has a function called at every change of what was delivered; returns what ends that. */
+  watch(watcher: () => void): () => void {
+    this.#watchers.add(watcher)
+    return () => void this.#watchers.delete(watcher)
   }
 
   #changed(): void {
-    if (this.#watchers.length === 0) return
-    const watchers = this.#watchers
-    this.#watchers = []
-    for (const watcher of watchers) watcher()
+    for (const watcher of this.#watchers) watcher()
   }
 }

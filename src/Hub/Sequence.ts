@@ -7,31 +7,45 @@
 import * as History from "../History.ts"
 import type { Publication } from "../protocol/Publication.ts"
 
-/** Publications held back, at most; what comes beyond is left out, and read from history like what is missing. */
+/** Publications held back in a channel, at most; what comes beyond is left out, and read from history like what is missing. */
 export const HELD = 256
 
-/** What a page has brought. */
+/** What is held back in all channels together; the same happens at its bound. */
+export interface Budget {
+  readonly maxBytes: number
+  bytes: number
+}
+
+/** What can be passed on. */
 export interface Filled {
-  /** Something is missing for good. What is passed on begins anew; who needs all of it is told. */
-  readonly broken: boolean
-  /** Where it begins anew; `undefined`: at the next publication, wherever that is. */
+  /** What comes does not follow what was passed on before: it begins anew, and who needs all of it is told. */
+  readonly isBroken: boolean
+  /** After which position it begins anew; `undefined`: that is not known yet, and nothing can be passed on. */
   readonly from: History.Position | undefined
   readonly publications: ReadonlyArray<Publication>
 }
 
 const hasOffset = (publication: Publication): boolean => publication.offset !== undefined
 
-/** The order of one channel. */
+const bytesOf = (publications: ReadonlyArray<Publication>): number =>
+  publications.reduce((sum, { data }) => sum + data.length, 0)
+
+/** The order of one channel. It has no position until it begins, and holds everything back until then. */
 export class Sequence {
-  /** After what was passed on last; `undefined`: wherever the next publication says. */
+  readonly #budget: Budget
+  /** After what was passed on last. */
   #position: History.Position | undefined
-  #isHolding = false
+  #isHolding = true
   #held: Array<Publication> = []
   /** How many of them had come when the page that is being read was asked for. */
   #heldBefore = 0
   #isCut = false
   /** Never passed on: gone from history, or never in it. */
   #lost = 0
+
+  constructor(budget: Budget = { maxBytes: Infinity, bytes: 0 }) {
+    this.#budget = budget
+  }
 
   get position(): History.Position | undefined {
     return this.#position
@@ -42,9 +56,10 @@ export class Sequence {
     return this.#isHolding
   }
 
-  /** Begins at a position, if it has not begun yet. */
-  begin({ epoch, offset }: History.Position): void {
-    this.#position ??= { epoch, offset }
+  /** Whether a stream whose top is this has something that was not passed on. */
+  isBehind(top: History.Position): boolean {
+    const position = this.#position
+    return position === undefined || position.epoch !== top.epoch || position.offset < top.offset
   }
 
   /** Takes a publication from the broker; returns what can be passed on. */
@@ -54,10 +69,20 @@ export class Sequence {
       if (this.#isOld(publication)) return []
     }
     this.#isHolding = true
-    if (this.#held.length < HELD) this.#held.push(publication)
-    else if (hasOffset(publication)) this.#isCut = true
+    if (this.#held.length < HELD && this.#budget.bytes < this.#budget.maxBytes) {
+      this.#held.push(publication)
+      this.#budget.bytes += publication.data.length
+    } else if (hasOffset(publication)) this.#isCut = true
     else this.#lost++
     return []
+  }
+
+  /** Begins at the top of the stream, unless it has begun. */
+  begin({ epoch, offset }: History.Position): Filled | undefined {
+    if (this.#position !== undefined) return undefined
+    this.#position = { epoch, offset }
+    this.#lost += this.#held.filter((publication) => this.#isOld(publication)).length
+    return { isBroken: true, from: this.#position, publications: this.#release() }
   }
 
   /** Holds back what comes from now on. To be called before a page is asked for. */
@@ -67,25 +92,25 @@ export class Sequence {
     this.#heldBefore = this.#held.length
   }
 
-  /** Takes the page of history after `position` that was asked for after `hold`. Holds on if it takes another one. */
-  fill(page: History.Page): Filled {
-    const from = this.#position
+  /** Takes the page of history after `from`, its position when it was asked for, after `hold`. Holds on if it takes another one. */
+  fill(from: History.Position, page: History.Page): Filled {
     // What had come before the page was read is in it, or in the pages after it, or is of an older stream.
     const before = this.#held.slice(0, this.#heldBefore)
-    this.#held = [...before.filter((publication) => !hasOffset(publication)), ...this.#held.slice(this.#heldBefore)]
-    this.#heldBefore = 0
-    if (from === undefined) {
-      this.begin(page)
-      return { broken: false, from: undefined, publications: this.#release() }
-    }
+    this.#hold([...before.filter((publication) => !hasOffset(publication)), ...this.#held.slice(this.#heldBefore)])
     if (!continues(page, from)) return this.#beginAnew(page, from, before)
-    return { broken: false, from, publications: this.#moveOn(page, page.publications) }
+    return { isBroken: false, from, publications: this.#moveOn(page, page.publications) }
   }
 
-  /** Gives up what is missing: it cannot be read. */
-  abandon(): Filled {
+  /** Gives up what is missing, since it cannot be read: it has to begin again. */
+  giveUp(): Filled {
     this.#position = undefined
-    return { broken: true, from: undefined, publications: this.#release() }
+    this.#isHolding = true
+    return { isBroken: true, from: undefined, publications: [] }
+  }
+
+  /** Forgets what is held. To be called at the end. */
+  discard(): void {
+    this.#hold([])
   }
 
   /** How many publications are known to be lost since this was asked last. */
@@ -106,7 +131,7 @@ export class Sequence {
     const passed = reaches ? end : []
     const from = { epoch: page.epoch, offset: (passed[0]?.offset ?? page.offset + 1) - 1 }
     this.#lost += page.epoch === old.epoch ? Math.max(0, from.offset - old.offset) : known.length - passed.length
-    return { broken: true, from, publications: this.#moveOn(page, passed) }
+    return { isBroken: true, from, publications: this.#moveOn(page, passed) }
   }
 
   /** Moves on over publications of a page, and over what is held once that was the last page. */
@@ -116,10 +141,16 @@ export class Sequence {
     return offset === page.offset ? [...publications, ...this.#release()] : publications
   }
 
+  #hold(publications: Array<Publication>): void {
+    this.#budget.bytes += bytesOf(publications) - bytesOf(this.#held)
+    this.#held = publications
+    this.#heldBefore = 0
+  }
+
   /** What is held, as far as it follows without a hole. */
   #release(): ReadonlyArray<Publication> {
     const held = this.#held
-    this.#held = []
+    this.#hold([])
     this.#isHolding = false
     const released = held.flatMap((publication) => this.offer(publication))
     this.#isHolding ||= this.#isCut
@@ -130,7 +161,7 @@ export class Sequence {
   #follows({ epoch, offset }: Publication): boolean {
     if (epoch === undefined || offset === undefined) return true
     const position = this.#position
-    if (position !== undefined && (position.epoch !== epoch || position.offset + 1 !== offset)) return false
+    if (position?.epoch !== epoch || position.offset + 1 !== offset) return false
     this.#position = { epoch, offset }
     return true
   }

@@ -65,7 +65,7 @@ export const make = (
     pingText: undefined,
     established: () => true,
     receive: (text) => {
-      outlet.submit({ lane: channel, exclusive: false, run: publish(text) })
+      outlet.submit({ lane: channel, exclusive: false, isHeavy: false, run: publish(text) })
       return false
     },
     close: (disconnect) =>

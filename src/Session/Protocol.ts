@@ -5,6 +5,7 @@
  * `connect` comes first and runs alone. Commands on one channel run one after
  * another, in the order received; commands on different channels side by side.
  */
+import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -37,7 +38,7 @@ export const make = (
   request: Pick<Hooks.ConnectRequest, "headers" | "address">,
   node: string
 ): Session => {
-  const { broker, config, hooks, publisher } = services
+  const { config, hooks, hub, publisher } = services
   const subscriptions = new Subscriptions(services, outlet)
   let subscribing = 0
   let phase: "new" | "connecting" | "connected" | "refused" = "new"
@@ -87,43 +88,51 @@ export const make = (
     })
 
   /** Prepares the subscriptions that the server makes, with the recovery that the client asks for. */
-  const prepareServerSide = ({ channels = [] }: Hooks.Accepted, subs: Of<"connect">["params"]["subs"]) =>
-    Effect.forEach(
+  const prepareServerSide = (channels: ReadonlyArray<string>, subs: Command.Subs) => {
+    // They share one reply.
+    const maxBytes = Math.floor(config.client.reply_max_size / channels.length)
+    return Effect.forEach(
       channels,
       (channel) => {
-        const recovery = subs[channel] ?? { recover: false, offset: 0, epoch: "" }
-        const asked = { ...recovery, recoverable: false, positioned: false, flag: 0 }
-        return Effect.map(subscriptions.prepare(client, channel, asked, "server"), (join) => ({ channel, join }))
+        const asked = { ...Command.recoveryOf(subs, channel), recoverable: false, positioned: false, flag: 0 }
+        return Effect.map(subscriptions.prepare(client, channel, asked, "server", maxBytes), (join) => ({
+          channel,
+          join
+        }))
       },
       { concurrency: "unbounded" }
     )
+  }
 
   const establish = (command: Of<"connect">, accepted: Hooks.Accepted): Effect.Effect<void> => {
-    const { channels = [], data, info, user } = accepted
+    const { data, info, user } = accepted
+    const channels = Arr.dedupe(accepted.channels ?? [])
     const malformed = channels.map((channel) => ServerConfig.parseChannel(config, channel)).find(Either.isLeft)
     if (malformed !== undefined) return Effect.dieMessage(`onConnect: ${malformed.left}`)
     if (channels.length > config.client.channel_limit) {
       return Effect.sync(() => outlet.end(Codes.channelLimit, `client.channel_limit is ${config.client.channel_limit}`))
     }
     client = { client: outlet.id, user, ...(info === undefined ? {} : { connInfo: info }) }
-    return prepareServerSide(accepted, command.params.subs).pipe(
-      Effect.flatMap((prepared) =>
-        Effect.suspend(() => {
-          const subs = new Map<string, string>()
-          for (const { channel, join } of prepared) {
-            const joined = join()
-            if (Either.isLeft(joined)) return refuseConnect(refuse(command.id, joined.left, "connect", channel))
-            subs.set(channel, joined.right)
+    return prepareServerSide(channels, command.params.subs).pipe(
+      Effect.map((prepared) => {
+        const subs = new Map<string, string>()
+        for (const { channel, join } of prepared) {
+          const joined = join()
+          if (Either.isLeft(joined)) {
+            subscriptions.leaveAll()
+            return refuse(command.id, joined.left, "connect", `"${channel}": ${joined.left.message}`)
           }
-          phase = "connected"
-          const ping = Math.max(1, Math.round(Duration.toSeconds(config.client.ping_interval)))
-          const result = Json.connectResult({ client: outlet.id, version, ping, node, data, subs })
-          outlet.send(Json.reply(command.id, "connect", result))
-          return Effect.void
-        })
-      ),
-      Effect.catchTag("BrokerError", (error) => refuseConnect(unavailable(command.id, "connect", error))),
-      Effect.scoped
+          subs.set(channel, joined.right)
+        }
+        phase = "connected"
+        const ping = Math.max(1, Math.round(Duration.toSeconds(config.client.ping_interval)))
+        const result = Json.connectResult({ client: outlet.id, version, ping, node, data, subs })
+        outlet.send(Json.reply(command.id, "connect", result))
+        return undefined
+      }),
+      Effect.scoped,
+      Effect.catchTag("BrokerError", (error) => Effect.succeed(unavailable(command.id, "connect", error))),
+      Effect.flatMap((refusal) => (refusal === undefined ? Effect.void : refuseConnect(refusal)))
     )
   }
 
@@ -191,7 +200,7 @@ export const make = (
             reverse
           }
           return Effect.flatMap(
-            broker.history({ channel, retention }, since === undefined ? range : { ...range, since }),
+            hub.history({ channel, retention }, since === undefined ? range : { ...range, since }),
             (page) => {
               if (since !== undefined && since.epoch !== "" && since.epoch !== page.epoch) {
                 return refuse(command.id, Codes.unrecoverable, what, `the epoch is ${page.epoch} by now`)
@@ -272,12 +281,16 @@ export const make = (
   const task = (command: Command.Command): Task => ({
     lane: "channel" in command.params ? command.params.channel : `/${command.method}`,
     exclusive: command.method === "connect",
+    isHeavy:
+      (command.method === "history" && command.params.limit !== 0) ||
+      (command.method === "subscribe" && command.params.recover),
     run: guarded(command)
   })
 
   const unknownMethod = (id: number, name: string): Task => ({
     lane: "/unknown",
     exclusive: false,
+    isHeavy: false,
     run: refuse(id, Codes.methodNotFound, JSON.stringify(name), "no such method")
   })
 

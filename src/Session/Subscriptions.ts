@@ -49,27 +49,31 @@ export class Subscriptions {
     return this.#open.has(channel)
   }
 
-  /** Prepares a subscription of a client that may have it; within the scope it can be joined. */
+  /**
+   * Prepares a subscription of a client that may have it; within the scope it
+   * can be joined. A replay has at most `maxBytes`.
+   */
   prepare(
     client: ClientInfo,
     channel: string,
     asked: Asked,
-    side: Side
+    side: Side,
+    maxBytes: number = this.#services.config.client.reply_max_size
   ): Effect.Effect<Join, Broker.BrokerError, Scope.Scope> {
     return Effect.gen(this, function* () {
       const { recoverable, positioned } = yield* this.#granted(client, channel, asked)
       const since = { epoch: asked.epoch, offset: asked.offset }
-      const prepared = yield* this.#services.hub.prepare(channel, recoverable && asked.recover ? { since } : undefined)
+      const prepared = yield* this.#services.hub.prepare(channel, recoverable && asked.recover ? { since } : undefined, maxBytes)
       return () => {
         const subscription = new Subscription(this.#outlet, "protocol", channel, positioned, this.#ended)
         const { position, publications, isRecovered } = prepared.join(subscription)
-        const texts = Json.page(publications, this.#services.config.client.reply_max_size)
+        const texts = Json.page(publications, maxBytes)
         const recovered = isRecovered && texts.length === publications.length
-        if (asked.recover) this.#services.metrics.recoveries[recovered ? "recovered" : "unrecovered"]++
+        if (recoverable && asked.recover) this.#services.metrics.recoveries[recovered ? "recovered" : "unrecovered"]++
         const refusal =
           positioned && position === undefined
             ? Codes.internal
-            : asked.recover && !recovered && (asked.flag & Command.REJECT_UNRECOVERED) !== 0
+            : recoverable && asked.recover && !recovered && (asked.flag & Command.REJECT_UNRECOVERED) !== 0
               ? Codes.unrecoverable
               : undefined
         if (refusal !== undefined) {

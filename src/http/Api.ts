@@ -76,8 +76,8 @@ export const History = Schema.Struct({
   limit: Schema.optionalWith(Schema.Int, { default: () => 0, nullable: true }),
   since: Schema.optionalWith(
     Schema.Struct({
-      offset: Schema.optionalWith(Schema.NonNegativeInt, { default: () => 0 }),
-      epoch: Schema.optionalWith(Schema.String, { default: () => "" })
+      offset: Schema.optionalWith(Schema.NonNegativeInt, { default: () => 0, nullable: true }),
+      epoch: Schema.optionalWith(Schema.String, { default: () => "", nullable: true })
     }),
     { nullable: true }
   ),

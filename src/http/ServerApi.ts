@@ -11,6 +11,7 @@ import * as Schema from "effect/Schema"
 import { createHash, timingSafeEqual } from "node:crypto"
 import * as Broker from "../Broker.ts"
 import * as Channel from "../Channel.ts"
+import * as Hub from "../Hub.ts"
 import * as Namespace from "../Namespace.ts"
 import * as Codes from "../protocol/Codes.ts"
 import * as Json from "../protocol/Json.ts"
@@ -102,6 +103,7 @@ export const layer = HttpApiBuilder.group(Api.Api, "server", (handlers) =>
     const publisher = yield* Publisher.Publisher
 
     const broker = yield* Broker.Broker
+    const hub = yield* Hub.Hub
 
     const unavailable = (error: Broker.BrokerError) => Effect.succeed(refusal(Codes.internal, error.message))
 
@@ -165,7 +167,7 @@ export const layer = HttpApiBuilder.group(Api.Api, "server", (handlers) =>
           const maxBytes = config.client.reply_max_size
           const range = { limit: limit < 0 ? MAX_PAGE : Math.min(limit, MAX_PAGE), maxBytes, reverse }
           const page = yield* Effect.either(
-            broker.history(kept.right, since === undefined ? range : { ...range, since })
+            hub.history(kept.right, since === undefined ? range : { ...range, since })
           )
           if (Either.isLeft(page)) return yield* unavailable(page.left)
           if (since !== undefined && since.epoch !== "" && since.epoch !== page.right.epoch) {

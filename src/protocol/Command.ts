@@ -20,6 +20,19 @@ const position = Schema.Struct({ offset: number, epoch: text })
 
 const recovery = Schema.Struct({ recover: flag, offset: number, epoch: text })
 
+const decodeRecovery = Schema.decodeUnknownEither(recovery)
+
+/** From where a client recovers server-side subscriptions, by channel. */
+export type Subs = Readonly<Record<string, unknown>>
+
+// Not Schema.Record, which would lose a channel named `__proto__`.
+const isSubs = (value: unknown): value is Subs =>
+  Predicate.isRecord(value) && Object.values(value).every((one) => Either.isRight(decodeRecovery(one)))
+
+/** From where a client recovers a server-side subscription. */
+export const recoveryOf = (subs: Subs, channel: string): Schema.Schema.Type<typeof recovery> =>
+  Either.getOrThrow(decodeRecovery(Object.hasOwn(subs, channel) ? subs[channel] : {}))
+
 /** Bit 2 of `flag` of `subscribe`: a position that cannot be recovered from is an error. */
 export const REJECT_UNRECOVERED = 2
 
@@ -30,10 +43,7 @@ const methods = {
     name: text,
     version: text,
     headers,
-    subs: Schema.optionalWith(Schema.Record({ key: Schema.String, value: recovery }), {
-      default: () => ({}),
-      nullable: true
-    })
+    subs: Schema.optionalWith(Schema.declare(isSubs), { default: () => ({}), nullable: true })
   }),
   subscribe: Schema.Struct({
     channel: text,

@@ -9,6 +9,9 @@ const { url, channel, first, count, minReconnectDelay, maxReconnectDelay } = JSO
 
 const clock = () => performance.timeOrigin + performance.now()
 
+/** How many connect at a time at the start, to instances that are cold. */
+const AT_A_TIME = 20
+
 const clients = []
 let subscribed = 0
 let last = Infinity
@@ -35,6 +38,7 @@ const onSubscribed = (client, { wasRecovering, recovered, streamPosition }) => {
   if (!client.isSubscribed) {
     client.isSubscribed = true
     if (++subscribed === count) process.send({ type: "subscribed" })
+    if (clients.length < count) start(first + clients.length)
   } else {
     if (!wasRecovering || !recovered) client.unrecovered++
     client.recoveries.push({
@@ -97,7 +101,7 @@ const start = (id) => {
   centrifuge.connect()
 }
 
-for (let id = first; id < first + count; id++) start(id)
+for (let id = first; id < first + Math.min(count, AT_A_TIME); id++) start(id)
 
 const report = ({ counts, id, duplicates, outOfOrder, misplaced, unrecovered, recoveries, trouble }) => {
   let received = 0

@@ -10,17 +10,15 @@
  * under its idempotency key through the other one where the first did not
  * answer, so that its number is its offset in the stream.
  */
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { fork } from "node:child_process"
 import { fileURLToPath } from "node:url"
-import { clock } from "./clock.ts"
 import * as Http from "./http.ts"
 import * as Program from "./program.ts"
-import { generator } from "./random.ts"
 import * as Redis from "./redis.ts"
-import * as RoundRobin from "./roundrobin.ts"
 import { NeverHappened, Watched } from "./wait.ts"
 
 export interface Plan {
@@ -92,9 +90,7 @@ interface Percentiles {
 export interface Result {
   readonly plan: Plan
   readonly cuts: number
-  readonly messages: number
-  /** Publishes that were tried again. */
-  readonly retried: number
+  readonly published: Published
   /** Different messages that clients have got, over all clients. */
   readonly delivered: number
   readonly duplicates: number
@@ -112,36 +108,51 @@ export interface Result {
   readonly counters: Readonly<Record<string, number>>
 }
 
-// ── The clients ────────────────────────────────────────────────────────────
-
-interface Clients {
-  /** Waits until all of them are subscribed. */
-  readonly subscribed: Effect.Effect<void, NeverHappened>
-  /** Waits until each of them has got the message with the last number. */
-  readonly haveGot: (last: number) => Effect.Effect<void, NeverHappened>
-  readonly report: Effect.Effect<ReadonlyArray<Seen>, NeverHappened>
-}
+// ── Processes ──────────────────────────────────────────────────────────────
 
 interface Message {
-  readonly type: "subscribed" | "done" | "report"
-  readonly seen?: ReadonlyArray<Seen>
+  readonly type: string
 }
 
-/** A process of clients; it ends with the scope. */
-const startClients = (port: number, first: number, count: number): Effect.Effect<Clients, never, Scope.Scope> =>
+/** The proxy listens. */
+interface Listening extends Message {
+  readonly port: number
+}
+
+/** The proxy has cut everybody as often as it was to. */
+interface Cuts extends Message {
+  readonly cuts: ReadonlyArray<readonly [client: number, at: number]>
+}
+
+/** The clients tell what they have seen. */
+interface Report extends Message {
+  readonly seen: ReadonlyArray<Seen>
+}
+
+/** For all answers of a process that do not take as long as the plan says. */
+const LIMIT = "60 seconds"
+
+interface Child {
+  readonly send: (message: Message & Record<string, unknown>) => void
+  /** Waits for the first message of a type. */
+  readonly says: <M extends Message>(type: M["type"], limit: Duration.DurationInput) => Effect.Effect<M, NeverHappened>
+  /** Fails when it has ended by itself. */
+  readonly ends: Effect.Effect<never, NeverHappened>
+}
+
+/** A process of the load; it ends with the scope. */
+const start = (script: string, plan: object): Effect.Effect<Child, never, Scope.Scope> =>
   Effect.gen(function* () {
     const watched = new Watched()
     const messages: Array<Message> = []
     let exited = false
-    const script = fileURLToPath(new URL("./jitter-clients.mjs", import.meta.url))
-    const url = `ws://127.0.0.1:${port}/connection/websocket`
-    const plan = JSON.stringify({ url, channel: CHANNEL, first, count, ...RECONNECT })
+    const path = fileURLToPath(new URL(script, import.meta.url))
     const child = yield* Effect.acquireRelease(
-      Effect.sync(() => fork(script, [plan], { execArgv: [] })),
+      Effect.sync(() => fork(path, [JSON.stringify(plan)], { execArgv: [] })),
       (process) =>
         Effect.zipRight(
           Effect.sync(() => process.kill("SIGKILL")),
-          Effect.orDie(watched.until(() => exited, "the clients end"))
+          Effect.orDie(watched.until(() => exited, `${script} ends`))
         )
     )
     child.on("message", (message: Message) => {
@@ -152,106 +163,66 @@ const startClients = (port: number, first: number, count: number): Effect.Effect
       exited = true
       watched.changed()
     })
-    const next = (type: Message["type"]) =>
-      Effect.suspend(() => {
-        const found = (): Message | undefined => messages.find((message) => message.type === type)
-        return Effect.flatMap(
-          watched.until(() => exited || found() !== undefined, `clients say ${type}`, "60 seconds"),
-          () => Effect.mapError(Effect.fromNullable(found()), () => new NeverHappened({ message: "the clients ended" }))
-        )
-      })
     return {
-      subscribed: Effect.asVoid(next("subscribed")),
-      haveGot: (last) =>
-        Effect.suspend(() => {
-          child.send({ type: "expect", last })
-          return Effect.asVoid(next("done"))
-        }),
-      report: Effect.suspend(() => {
-        child.send({ type: "report" })
-        return Effect.map(next("report"), ({ seen }) => seen ?? [])
-      })
+      send: (message) => void child.send(message),
+      says: <M extends Message>(type: M["type"], limit: Duration.DurationInput) => {
+        const found = (): Message | undefined => messages.find((message) => message.type === type)
+        return Effect.map(
+          watched.until(() => found() !== undefined, `${script} says ${type}`, limit),
+          () => found() as M
+        )
+      },
+      ends: Effect.zipRight(
+        watched.until(() => exited, script, "1 day"),
+        Effect.fail(new NeverHappened({ message: `${script} ended` }))
+      )
     }
   })
 
-// ── The traffic and the cuts ───────────────────────────────────────────────
-
-/** Runs `step` again and again, at the moments that `interval` (ms) spaces, until it is done; late ones at once. */
-const paced = <E>(interval: () => number, step: Effect.Effect<"more" | "done", E>): Effect.Effect<void, E> =>
-  Effect.suspend(() => {
-    let due = clock()
-    const next: Effect.Effect<"more" | "done", E> = Effect.suspend(() => {
-      due += interval()
-      return Effect.zipRight(Effect.sleep(Math.max(0, due - clock())), step)
-    })
-    return Effect.asVoid(Effect.repeat(next, { until: (state) => state === "done" }))
-  })
-
-/** Cuts every client so often, in random order, at random moments, in random ways. */
-const cutAll = ({ clients, cutsPerClient, seconds, seed }: Plan, proxy: RoundRobin.RoundRobin): Effect.Effect<void> =>
-  Effect.suspend(() => {
-    const random = generator(seed)
-    const below = (bound: number): number => Math.floor(random() * bound)
-    const due = Array.from({ length: clients * cutsPerClient }, (_, index) => index % clients)
-    const swap = (one: number, other: number): void => {
-      const kept = due[one] ?? 0
-      due[one] = due[other] ?? 0
-      due[other] = kept
-    }
-    for (let index = due.length - 1; index > 0; index--) swap(index, below(index + 1))
-    const mean = (seconds * 1000) / due.length
-    return paced(
-      () => -Math.log(1 - random()) * mean,
-      Effect.sync(() => {
-        const kind = RoundRobin.KINDS[below(RoundRobin.KINDS.length)] ?? "reset"
-        if (proxy.cut(due.at(-1) ?? 0, kind, random())) due.pop()
-        // It is offline: another one, and it later.
-        else swap(due.length - 1, below(due.length))
-        return due.length === 0 ? "done" : "more"
-      })
-    )
-  })
+// ── The traffic ────────────────────────────────────────────────────────────
 
 interface Published {
   readonly messages: number
+  /** Seconds that it took. */
+  readonly seconds: number
+  /** Publishes that were tried again. */
   readonly retried: number
 }
 
-/** Publishes 1, 2, 3 … until `isOver`, and one more. */
+/** Publishes 1, 2, 3 …, one after another, at the pace of the plan, until `isOver`, and one more. */
 const publishAll = (
   { messagesPerSecond }: Plan,
   origins: ReadonlyArray<string>,
   isOver: () => boolean
 ): Effect.Effect<Published, Error> =>
-  Effect.suspend(() => {
+  Effect.gen(function* () {
+    const begun = performance.now()
     let number = 0
     let attempts = 0
-    const attempt = Effect.suspend(() =>
+    const publish = Effect.suspend(() =>
       Http.send(`${origins[attempts++ % origins.length]}/api/publish`, {
         method: "POST",
-        headers: { "X-API-Key": API_KEY, "Content-Type": "application/json" },
+        headers: { "X-API-Key": API_KEY },
         body: JSON.stringify({ channel: CHANNEL, data: number, idempotency_key: String(number) })
       })
     ).pipe(
       Effect.flatMap(({ body, status }) => {
-        const { result } = (status === 200 ? JSON.parse(body) : {}) as { readonly result?: { readonly offset: number } }
-        return result === undefined ? Effect.fail(new Error(`publish: ${status} ${body}`)) : Effect.succeed(result)
+        const offset = /"offset":(\d+)/.exec(body)?.[1]
+        return offset === undefined
+          ? Effect.fail(new Error(`publish: ${status} ${body}`))
+          : Effect.succeed(Number(offset))
       }),
       Effect.retry({ times: 50, schedule: Schedule.spaced("100 millis") })
     )
-    const step = Effect.suspend(() => {
-      const isLast = isOver()
+    for (let isLast = false; !isLast;) {
+      const due = begun + (1000 * number) / messagesPerSecond
+      yield* Effect.sleep(Math.max(0, due - performance.now()))
+      isLast = isOver()
       number++
-      return Effect.flatMap(attempt, ({ offset }) =>
-        offset === number
-          ? Effect.succeed(isLast ? ("done" as const) : ("more" as const))
-          : Effect.fail(new Error(`message ${number} has offset ${offset}`))
-      )
-    })
-    return Effect.map(
-      paced(() => 1000 / messagesPerSecond, step),
-      () => ({ messages: number, retried: attempts - number })
-    )
+      const offset = yield* publish
+      if (offset !== number) yield* Effect.fail(new Error(`message ${number} has offset ${offset}`))
+    }
+    return { messages: number, seconds: (performance.now() - begun) / 1000, retried: attempts - number }
   })
 
 // ── The figures ────────────────────────────────────────────────────────────
@@ -263,12 +234,11 @@ const percentiles = (values: ReadonlyArray<number>): Percentiles => {
 }
 
 /** From the first cut that a recovery has mended to its end. */
-const outages = ({ id, recoveries }: Seen, cuts: ReadonlyArray<RoundRobin.Cut>): ReadonlyArray<number> => {
-  const own = cuts.filter(({ client }) => client === id)
+const outages = ({ id, recoveries }: Seen, cuts: Cuts["cuts"]): ReadonlyArray<number> => {
+  const own = cuts.filter(([client]) => client === id).map(([, at]) => at)
   return recoveries.map(({ at, lost }, index) => {
     const since = recoveries[index - 1]?.at ?? 0
-    const cut = own.find((one) => one.at > since && one.at < at)?.at ?? lost
-    return at - Math.min(cut, lost)
+    return at - Math.min(lost, own.find((cut) => cut > since && cut < at) ?? lost)
   })
 }
 
@@ -294,35 +264,49 @@ export const run = (plan: Plan): Effect.Effect<Result, unknown, Scope.Scope> =>
     const redis = yield* Redis.start()
     const instances = yield* Effect.replicateEffect(Program.start({ env: { ...ENVIRONMENT, REDIS_URL: redis.url } }), 2)
     const origins = instances.map(({ http }) => http)
-    const proxy = yield* RoundRobin.start(instances.map(({ port }) => port))
+    const proxy = yield* start("./jitter-proxy.mjs", { ...plan, ports: instances.map(({ port }) => port) })
+    const { port } = yield* proxy.says<Listening>("listening", LIMIT)
 
+    const url = `ws://127.0.0.1:${port}/connection/websocket`
     const each = Math.ceil(plan.clients / plan.processes)
     const groups = yield* Effect.forEach(
       Array.from({ length: plan.processes }, (_, index) => index * each),
-      (first) => startClients(proxy.port, first, Math.min(each, plan.clients - first))
+      (first) => {
+        const count = Math.min(each, plan.clients - first)
+        return start("./jitter-clients.mjs", { url, channel: CHANNEL, first, count, ...RECONNECT })
+      }
     )
-    const all = <A>(what: (group: Clients) => Effect.Effect<A, NeverHappened>) =>
-      Effect.forEach(groups, what, { concurrency: "unbounded" })
+    const scenario = Effect.gen(function* () {
+      const tell = (message: Message & Record<string, unknown>): void => {
+        for (const group of groups) group.send(message)
+      }
+      const allSay = <M extends Message>(type: M["type"]) =>
+        Effect.forEach(groups, (group) => group.says<M>(type, LIMIT))
 
-    yield* all(({ subscribed }) => subscribed)
-    let isOver = false
-    const cutting = Effect.tap(cutAll(plan, proxy), () => {
-      isOver = true
+      yield* allSay("subscribed")
+      proxy.send({ type: "begin" })
+      let isOver = false
+      const cutting = Effect.tap(proxy.says<Cuts>("cut", `${4 * plan.seconds} seconds`), () => {
+        isOver = true
+      })
+      const publishing = publishAll(plan, origins, () => isOver)
+      const [{ cuts }, published] = yield* Effect.all([cutting, publishing], { concurrency: "unbounded" })
+      tell({ type: "expect", last: published.messages })
+      // Who has not got the last one by then shows in the figures.
+      const late = yield* Effect.either(allSay("done"))
+      tell({ type: "report" })
+      const seen = (yield* allSay<Report>("report")).flatMap((report) => report.seen)
+      return { cuts, published, seen, late: late._tag === "Left" ? [late.left.message] : [] }
     })
-    const [{ messages, retried }] = yield* Effect.all([publishAll(plan, origins, () => isOver), cutting], {
-      concurrency: "unbounded"
-    })
-    // Who has not got the last one by then shows in the figures.
-    const late = yield* Effect.either(all(({ haveGot }) => haveGot(messages)))
-    const seen = (yield* all(({ report }) => report)).flat()
+    const crashes = Effect.forEach([proxy, ...groups], ({ ends }) => ends, { concurrency: "unbounded" })
+    const { cuts, late, published, seen } = yield* Effect.raceFirst(scenario, Effect.zipRight(crashes, Effect.never))
     const counters = yield* countersOf(origins)
 
     const recoveries = seen.flatMap((one) => one.recoveries)
     return {
       plan,
-      cuts: proxy.cuts.length,
-      messages,
-      retried,
+      cuts: cuts.length,
+      published,
       delivered: sum(seen, ({ received }) => received),
       duplicates: sum(seen, ({ duplicates }) => duplicates),
       outOfOrder: sum(seen, ({ outOfOrder }) => outOfOrder),
@@ -331,11 +315,8 @@ export const run = (plan: Plan): Effect.Effect<Result, unknown, Scope.Scope> =>
       recoveries: recoveries.length,
       replayed: sum(recoveries, ({ replayed }) => replayed),
       replay: percentiles(recoveries.flatMap(({ at, open }) => (open === undefined ? [] : [at - open]))),
-      outage: percentiles(seen.flatMap((one) => outages(one, proxy.cuts))),
-      trouble: tally([
-        ...seen.map(({ trouble }) => trouble),
-        ...(late._tag === "Left" ? [{ [late.left.message]: 1 }] : [])
-      ]),
+      outage: percentiles(seen.flatMap((one) => outages(one, cuts))),
+      trouble: tally([...seen.map(({ trouble }) => trouble), ...late.map((what) => ({ [what]: 1 }))]),
       counters
     }
   })
@@ -343,7 +324,7 @@ export const run = (plan: Plan): Effect.Effect<Result, unknown, Scope.Scope> =>
 /** What must not be: empty where each client got every message, in order, once. */
 export const violations = ({ plan, ...result }: Result): ReadonlyArray<string> => {
   const expected: ReadonlyArray<readonly [name: string, value: number, expected: number]> = [
-    ["delivered", result.delivered, plan.clients * result.messages],
+    ["delivered", result.delivered, plan.clients * result.published.messages],
     ["out of order", result.outOfOrder, 0],
     ["duplicates", result.duplicates, 0],
     ["misplaced", result.misplaced, 0],
@@ -361,13 +342,14 @@ const milliseconds = ({ p50, p99, max }: Percentiles): string =>
 
 /** The figures, for people. */
 export const summary = ({ plan, ...result }: Result): string => {
-  const expected = plan.clients * result.messages
+  const { messages, retried, seconds } = result.published
+  const expected = plan.clients * messages
   const percent = (100 * result.delivered) / expected
   return [
-    `jitter, seed ${plan.seed}: ${plan.clients} clients, ${result.cuts} cuts (${plan.cutsPerClient} each), ${result.messages} messages at ${plan.messagesPerSecond}/s`,
+    `jitter, seed ${plan.seed}: ${plan.clients} clients, ${result.cuts} cuts (${plan.cutsPerClient} each), ${messages} messages in ${seconds.toFixed(1)} s (${(messages / seconds).toFixed(1)}/s)`,
     `delivered ${percent === 100 ? "100" : percent.toFixed(4)} % (${result.delivered} of ${expected}), out of order ${result.outOfOrder}, duplicates ${result.duplicates}, unrecovered ${result.unrecovered}`,
     `${result.recoveries} recoveries of ${result.replayed} messages: replay ${milliseconds(result.replay)}; outage ${milliseconds(result.outage)}`,
-    `${result.retried} publishes tried again; clients: ${JSON.stringify(result.trouble)}; instances: ${JSON.stringify(result.counters)}`,
+    `${retried} publishes tried again; clients: ${JSON.stringify(result.trouble)}; instances: ${JSON.stringify(result.counters)}`,
     ""
   ].join("\n")
 }
