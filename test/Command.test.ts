@@ -95,10 +95,15 @@ describe("Command.decodeLine", () => {
   })
 
   it("reads what a client has missed in the channels that it was subscribed to with connect", () => {
-    const subs = '{"a:b":{"recover":true,"offset":9007199254740991,"epoch":"e"},"__proto__":{"epoch":"p"},"x":{"epoch":null}}'
+    const subs =
+      '{"a:b":{"recover":true,"offset":9007199254740991,"epoch":"e"},"__proto__":{"epoch":"p"},"x":{"epoch":null}}'
     const { params } = read(`{"id":1,"connect":{"subs":${subs}}}`) as { params: { subs: Command.Subs } }
     const nothing = { recover: false, offset: 0, epoch: "" }
-    expect(Command.recoveryOf(params.subs, "a:b")).toEqual({ recover: true, offset: Number.MAX_SAFE_INTEGER, epoch: "e" })
+    expect(Command.recoveryOf(params.subs, "a:b")).toEqual({
+      recover: true,
+      offset: Number.MAX_SAFE_INTEGER,
+      epoch: "e"
+    })
     expect(Command.recoveryOf(params.subs, "__proto__")).toEqual({ ...nothing, epoch: "p" })
     for (const channel of ["x", "constructor", "never sent"]) {
       expect(Command.recoveryOf(params.subs, channel)).toEqual(nothing)
