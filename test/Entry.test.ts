@@ -40,7 +40,9 @@ const subscription = (isPositioned = true, room = Infinity) => {
     isPositioned,
     deliver: (frame) => {
       const texts = Array.from({ length: Frame.count(frame) }, (_, index) =>
-        Frame.slice(frame, index, index + 1).bytes.subarray(2).toString()
+        Frame.slice(frame, index, index + 1)
+          .bytes.subarray(2)
+          .toString()
       )
       const fit = texts.slice(0, room - got.length)
       got.push(...fit)
@@ -85,7 +87,10 @@ describe("Entry.join", () => {
   })
 
   it("nothing missed: recovered, with nothing", () => {
-    expect(entryAt(5).join(subscription().one, since(5), page(5))).toMatchObject({ publications: [], isRecovered: true })
+    expect(entryAt(5).join(subscription().one, since(5), page(5))).toMatchObject({
+      publications: [],
+      isRecovered: true
+    })
   })
 
   it("not recovered: a hole, above the top, another epoch, more than the limit", () => {
@@ -116,7 +121,10 @@ describe("Entry.join", () => {
     expect(entry.join(subscription().one, since(0), page(1, range(1, 1))).isRecovered).toBe(false)
     expect(entry.join(subscription().one, since(2), page(2)).isRecovered).toBe(true)
     const large = entryAt(0)
-    large.deliver([{ ...at(1), data: "x".repeat(600) }, { ...at(2), data: "x".repeat(600) }])
+    large.deliver([
+      { ...at(1), data: "x".repeat(600) },
+      { ...at(2), data: "x".repeat(600) }
+    ])
     expect(large.join(subscription().one, since(0), page(0)).isRecovered).toBe(false)
     expect(large.join(subscription().one, since(1), page(1)).isRecovered).toBe(true)
   })
@@ -209,30 +217,34 @@ describe("Entry, joining at any moment", () => {
     first: FastCheck.integer({ min: 1, max: 12 })
   })
 
-  it.prop("a newcomer gets everything once and in order, or is not recovered", [moment], ([{ was, read, begun, joined, first }]) => {
-    const entry = new Entry("x", retention, { publications: 100, bytes: 10_000 })
-    const start = Math.min(begun, joined)
-    // History is read after it began to join, so that nothing before is missing in between.
-    const top = Math.max(read, start)
-    entry.breakOff({ epoch: "e", offset: start })
-    entry.expect()
-    entry.deliver(range(start + 1, joined))
-    const isAbreast = entry.isAbreast(page(top), since(was))
-    const { one, got } = subscription()
-    const result = entry.join(one, since(was), page(top, range(Math.max(was + 1, first), top)))
-    entry.deliver(range(joined + 1, 15))
-    const log = [...result.publications.map(({ data }) => data), ...got]
-    expect(result.position?.offset).toBe(Math.max(joined, start))
-    if (result.isRecovered) {
-      expect(log).toEqual(range(was + 1, 15).map(({ data }) => data))
-    } else {
-      expect(result.publications).toEqual([])
+  it.prop(
+    "a newcomer gets everything once and in order, or is not recovered",
+    [moment],
+    ([{ was, read, begun, joined, first }]) => {
+      const entry = new Entry("x", retention, { publications: 100, bytes: 10_000 })
+      const start = Math.min(begun, joined)
+      // History is read after it began to join, so that nothing before is missing in between.
+      const top = Math.max(read, start)
+      entry.breakOff({ epoch: "e", offset: start })
+      entry.expect()
+      entry.deliver(range(start + 1, joined))
+      const isAbreast = entry.isAbreast(page(top), since(was))
+      const { one, got } = subscription()
+      const result = entry.join(one, since(was), page(top, range(Math.max(was + 1, first), top)))
+      entry.deliver(range(joined + 1, 15))
+      const log = [...result.publications.map(({ data }) => data), ...got]
+      expect(result.position?.offset).toBe(Math.max(joined, start))
+      if (result.isRecovered) {
+        expect(log).toEqual(range(was + 1, 15).map(({ data }) => data))
+      } else {
+        expect(result.publications).toEqual([])
+      }
+      // Exactly when it is complete: what it needs is in history, or was delivered while it joined.
+      const place = Math.max(joined, start)
+      const needed = range(was + 1, place)
+      const has = ({ offset = 0 }: Publication): boolean => (offset >= first && offset <= top) || offset > start
+      if (was <= top) expect(isAbreast).toBe(was <= place)
+      expect(result.isRecovered).toBe(was <= Math.min(place, top) && needed.every(has))
     }
-    // Exactly when it is complete: what it needs is in history, or was delivered while it joined.
-    const place = Math.max(joined, start)
-    const needed = range(was + 1, place)
-    const has = ({ offset = 0 }: Publication): boolean => (offset >= first && offset <= top) || offset > start
-    if (was <= top) expect(isAbreast).toBe(was <= place)
-    expect(result.isRecovered).toBe(was <= Math.min(place, top) && needed.every(has))
-  })
+  )
 })

@@ -258,10 +258,10 @@ describe("a mailbox that overflows", () => {
         expect(reader.log).toEqual([
           ...Array.from({ length: count }, (_, index) => `${index + 1} ${DATA}`),
           1,
-        2,
-        3,
-        4,
-        5
+          2,
+          3,
+          4,
+          5
         ])
         expect([reader.violations, reader.ended]).toEqual([[], [2500]])
       })

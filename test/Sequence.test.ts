@@ -39,10 +39,21 @@ describe("Sequence.offer", () => {
     const sequence = new Sequence()
     expect([at(3), at(4), now("x"), at(5)].flatMap((one) => sequence.offer(one))).toEqual([])
     const begun = sequence.begin({ epoch: "e", offset: 4 })
-    expect(begun).toMatchObject({ isBroken: true, from: { epoch: "e", offset: 4 } })
-    expect(data(begun?.publications ?? [])).toEqual(["x", "e5"])
-    expect([sequence.isHolding, sequence.position?.offset, sequence.takeLost()]).toEqual([false, 5, 2])
+    expect(begun).toMatchObject({ isBroken: true, from: { epoch: "e", offset: 2 } })
+    expect(data(begun?.publications ?? [])).toEqual(["e3", "e4", "x", "e5"])
+    expect([sequence.isHolding, sequence.position?.offset, sequence.takeLost()]).toEqual([false, 5, 0])
     expect(sequence.begin({ epoch: "e", offset: 9 })).toBe(undefined)
+  })
+
+  it("begins at the top of the stream where it does not know its end", () => {
+    const sequence = new Sequence()
+    sequence.offer(at(3))
+    expect(sequence.begin({ epoch: "e", offset: 5 })).toEqual({
+      isBroken: true,
+      from: { epoch: "e", offset: 5 },
+      publications: []
+    })
+    expect([sequence.isHolding, sequence.takeLost()]).toEqual([false, 1])
   })
 
   it("begins, and holds on where what came has a hole, or is of another stream", () => {
@@ -190,8 +201,8 @@ describe("Sequence.giveUp", () => {
     expect([sequence.isHolding, sequence.position]).toEqual([true, undefined])
     expect(sequence.begin({ epoch: "e", offset: 6 })).toEqual({
       isBroken: true,
-      from: { epoch: "e", offset: 6 },
-      publications: [at(7)]
+      from: { epoch: "e", offset: 5 },
+      publications: [at(6), at(7)]
     })
   })
 })

@@ -155,7 +155,12 @@ export const make = (
       Effect.flatMap(fill),
       Effect.forever
     )
-    yield* Effect.forkScoped(Effect.all(Arr.makeBy(CONCURRENCY, () => worker), { concurrency: "unbounded" }))
+    yield* Effect.forkScoped(
+      Effect.all(
+        Arr.makeBy(CONCURRENCY, () => worker),
+        { concurrency: "unbounded" }
+      )
+    )
 
     /** Channels that hold something back, or whose stream is not where they are once `settled` is done. */
     const behind = (settled: Effect.Effect<void>): Effect.Effect<ReadonlyArray<Kept>, Broker.BrokerError> =>

@@ -77,12 +77,13 @@ export class Sequence {
     return []
   }
 
-  /** Begins at the top of the stream, unless it has begun. */
-  begin({ epoch, offset }: History.Position): Filled | undefined {
+  /** Begins at the top of the stream, or with what is held of its end, unless it has begun. */
+  begin(top: History.Position): Filled | undefined {
     if (this.#position !== undefined) return undefined
-    this.#position = { epoch, offset }
-    this.#lost += this.#held.filter((publication) => this.#isOld(publication)).length
-    return { isBroken: true, from: this.#position, publications: this.#release() }
+    const known = this.#held.filter(
+      ({ epoch, offset }) => epoch === top.epoch && offset !== undefined && offset <= top.offset
+    )
+    return this.#beginAnew(top, endOf(known, top), known.length)
   }
 
   /** Holds back what comes from now on. To be called before a page is asked for. */
@@ -97,7 +98,15 @@ export class Sequence {
     // What had come before the page was read is in it, or in the pages after it, or is of an older stream.
     const before = this.#held.slice(0, this.#heldBefore)
     this.#hold([...before.filter((publication) => !hasOffset(publication)), ...this.#held.slice(this.#heldBefore)])
-    if (!continues(page, from)) return this.#beginAnew(page, from, before)
+    if (!continues(page, from)) {
+      if (page.epoch === from.epoch) {
+        const end = History.contiguousEnd(page.publications)
+        const first = end[0]?.offset ?? page.offset + 1
+        return this.#beginAnew(page, end, end.length + Math.max(0, first - 1 - from.offset))
+      }
+      const known = before.filter(({ epoch }) => epoch === page.epoch).filter(hasOffset)
+      return this.#beginAnew(page, endOf(known, page), known.length)
+    }
     return { isBroken: false, from, publications: this.#moveOn(page, page.publications) }
   }
 
@@ -120,25 +129,18 @@ export class Sequence {
     return lost
   }
 
-  /** Passes on the end of the stream as far as it is at hand and has no hole. */
-  #beginAnew(page: History.Page, old: History.Position, before: ReadonlyArray<Publication>): Filled {
-    const known =
-      page.epoch === old.epoch
-        ? page.publications
-        : before.filter(({ epoch }) => epoch === page.epoch).filter(hasOffset)
-    const end = History.contiguousEnd(known)
-    const reaches = page.epoch === old.epoch || end.at(-1)?.offset === page.offset
-    const passed = reaches ? end : []
-    const from = { epoch: page.epoch, offset: (passed[0]?.offset ?? page.offset + 1) - 1 }
-    this.#lost += page.epoch === old.epoch ? Math.max(0, from.offset - old.offset) : known.length - passed.length
-    return { isBroken: true, from, publications: this.#moveOn(page, passed) }
+  /** Passes on a part of a stream that does not follow what came before, of `known` that there were. */
+  #beginAnew(top: History.Position, passed: ReadonlyArray<Publication>, known: number): Filled {
+    const from = { epoch: top.epoch, offset: (passed[0]?.offset ?? top.offset + 1) - 1 }
+    this.#lost += known - passed.length
+    return { isBroken: true, from, publications: this.#moveOn(top, passed) }
   }
 
   /** Moves on over publications of a page, and over what is held once that was the last page. */
-  #moveOn(page: History.Page, publications: ReadonlyArray<Publication>): ReadonlyArray<Publication> {
-    const offset = publications.at(-1)?.offset ?? page.offset
-    this.#position = { epoch: page.epoch, offset }
-    return offset === page.offset ? [...publications, ...this.#release()] : publications
+  #moveOn(top: History.Position, publications: ReadonlyArray<Publication>): ReadonlyArray<Publication> {
+    const offset = publications.at(-1)?.offset ?? top.offset
+    this.#position = { epoch: top.epoch, offset }
+    return offset === top.offset ? [...publications, ...this.#release()] : publications
   }
 
   #hold(publications: Array<Publication>): void {
@@ -171,6 +173,12 @@ export class Sequence {
     const position = this.#position
     return position !== undefined && position.epoch === epoch && offset !== undefined && offset <= position.offset
   }
+}
+
+/** The end of a stream as far as it is known without a hole; nothing where its very end is not. */
+const endOf = (known: ReadonlyArray<Publication>, top: History.Position): ReadonlyArray<Publication> => {
+  const end = History.contiguousEnd(known)
+  return end.at(-1)?.offset === top.offset ? end : []
 }
 
 /** Whether a page holds what comes after a position, without a hole: all of it, or a first part. */

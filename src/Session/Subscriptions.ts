@@ -63,7 +63,11 @@ export class Subscriptions {
     return Effect.gen(this, function* () {
       const { recoverable, positioned } = yield* this.#granted(client, channel, asked)
       const since = { epoch: asked.epoch, offset: asked.offset }
-      const prepared = yield* this.#services.hub.prepare(channel, recoverable && asked.recover ? { since } : undefined, maxBytes)
+      const prepared = yield* this.#services.hub.prepare(
+        channel,
+        recoverable && asked.recover ? { since } : undefined,
+        maxBytes
+      )
       return () => {
         const subscription = new Subscription(this.#outlet, "protocol", channel, positioned, this.#ended)
         const { position, publications, isRecovered } = prepared.join(subscription)

@@ -166,9 +166,7 @@ export const layer = HttpApiBuilder.group(Api.Api, "server", (handlers) =>
           const { limit, reverse, since } = body
           const maxBytes = config.client.reply_max_size
           const range = { limit: limit < 0 ? MAX_PAGE : Math.min(limit, MAX_PAGE), maxBytes, reverse }
-          const page = yield* Effect.either(
-            hub.history(kept.right, since === undefined ? range : { ...range, since })
-          )
+          const page = yield* Effect.either(hub.history(kept.right, since === undefined ? range : { ...range, since }))
           if (Either.isLeft(page)) return yield* unavailable(page.left)
           if (since !== undefined && since.epoch !== "" && since.epoch !== page.right.epoch) {
             return refusal(Codes.unrecoverable)

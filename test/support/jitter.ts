@@ -29,7 +29,7 @@ export interface Plan {
   readonly seconds: number
   /** How many processes the clients live in. */
   readonly processes: number
-  /** Repeats who is cut, in which order and how. */
+  /** Of the random order, moments and kinds of the cuts; how far the clients are at a cut differs from run to run. */
   readonly seed: number
 }
 
@@ -346,19 +346,18 @@ export const summary = ({ plan, ...result }: Result): string => {
   const expected = plan.clients * messages
   const percent = (100 * result.delivered) / expected
   return [
-    `jitter, seed ${plan.seed}: ${plan.clients} clients, ${result.cuts} cuts (${plan.cutsPerClient} each), ${messages} messages in ${seconds.toFixed(1)} s (${(messages / seconds).toFixed(1)}/s)`,
-    `delivered ${percent === 100 ? "100" : percent.toFixed(4)} % (${result.delivered} of ${expected}), out of order ${result.outOfOrder}, duplicates ${result.duplicates}, unrecovered ${result.unrecovered}`,
-    `${result.recoveries} recoveries of ${result.replayed} messages: replay ${milliseconds(result.replay)}; outage ${milliseconds(result.outage)}`,
-    `${retried} publishes tried again; clients: ${JSON.stringify(result.trouble)}; instances: ${JSON.stringify(result.counters)}`,
+    `jitter: ${plan.clients} clients, ${result.cuts} cuts, ${messages} messages: delivered ${percent === 100 ? "100" : percent.toFixed(4)} %, out of order ${result.outOfOrder}, duplicates ${result.duplicates}, unrecovered ${result.unrecovered}, replay ${milliseconds(result.replay)}`,
+    `  seed ${plan.seed}; ${(messages / seconds).toFixed(1)} messages/s for ${seconds.toFixed(1)} s, ${retried} publishes tried again; ${result.delivered} of ${expected} deliveries; ${result.recoveries} recoveries replayed ${result.replayed}; outage ${milliseconds(result.outage)}`,
+    `  clients: ${JSON.stringify(result.trouble)}; instances: ${JSON.stringify(result.counters)}`,
     ""
   ].join("\n")
 }
 
-/** Runs the scenario, prints its figures and returns what must not be. `JITTER_SEED` repeats a run's cuts. */
+/** Runs the scenario, prints its figures and returns what must not be. `JITTER_SEED` sets the seed. */
 export const check = (plan: Omit<Plan, "seed">): Effect.Effect<ReadonlyArray<string>, unknown, Scope.Scope> =>
   Effect.gen(function* () {
     const seed = Number(process.env["JITTER_SEED"] ?? Math.floor(Math.random() * 2 ** 32))
-    process.stdout.write(`jitter, seed ${seed}: begins\n`)
+    process.stdout.write(`jitter: seed ${seed}\n`)
     const result = yield* run({ ...plan, seed })
     process.stdout.write(summary(result))
     return violations(result)
