@@ -87,7 +87,10 @@ const main = async () => {
   const program = Effect.gen(function* () {
     const overRedis = Context.get(yield* Layer.build(layer(RedisBroker.layer(Redacted.make(url)))), Broker.Broker)
     const overMemory = Context.get(yield* Layer.build(layer(Broker.layerMemory)), Broker.Broker)
-    yield* Effect.repeat(Broker.isLive(overRedis), { until: (isLive) => isLive, schedule: Schedule.spaced("20 millis") })
+    yield* Effect.repeat(Broker.isLive(overRedis), {
+      until: (isLive) => isLive,
+      schedule: Schedule.spaced("20 millis")
+    })
 
     const publishAll = (broker, options) =>
       Effect.forEach(
@@ -113,9 +116,7 @@ const main = async () => {
     print("| --- | --- | --- | --- |")
     const each = 1000 / PUBLISHES
     for (const [name, rounds] of results) {
-      print(
-        `| ${name} | ${["wall", "own", "redis"].map((key) => summary(rounds, key, each)).join(" | ")} |`
-      )
+      print(`| ${name} | ${["wall", "own", "redis"].map((key) => summary(rounds, key, each)).join(" | ")} |`)
     }
 
     const kept = Array.from({ length: CHANNELS }, (_, index) => ({ channel: `check:${index}`, retention }))
