@@ -49,6 +49,21 @@ export interface Range {
   readonly whole?: boolean
 }
 
+/** What a client asks for: a `limit` below 0 is as many as there may be. */
+export interface Asked {
+  readonly limit: number
+  readonly since?: Position | undefined
+  readonly reverse: boolean
+}
+
+/** The range that a client asks for, within the bounds that it has. */
+export const bounded = ({ limit, reverse, since }: Asked, most: number, maxBytes: number): Range => ({
+  limit: limit < 0 ? most : Math.min(limit, most),
+  maxBytes,
+  reverse,
+  ...(since === undefined ? {} : { since })
+})
+
 /** Publications of a stream; `epoch` and `offset` are its top at the moment in which they were read. */
 export interface Page extends Position {
   readonly publications: ReadonlyArray<Publication>
@@ -56,6 +71,10 @@ export interface Page extends Position {
 
 /** An epoch that was never there before: 48 random bits. */
 export const newEpoch = (): string => randomUUID().slice(0, 13)
+
+/** Whether a page is of another stream than the one that was asked for. */
+export const isOfAnother = (page: Page, { since }: Asked): boolean =>
+  since !== undefined && since.epoch !== "" && since.epoch !== page.epoch
 
 /** Whether two positions are the same. */
 export const isSame = (one: Position | undefined, other: Position | undefined): boolean =>

@@ -302,7 +302,8 @@ const make = Effect.gen(function* () {
     const { sequence } = entry
     const begun = sequence?.begin(top)
     if (begun !== undefined) pass(entry, begun)
-    if (sequence?.isHolding === true || sequence?.isBehind(top) === true) continuity.mend(entry)
+    if (sequence?.isHolding === true) continuity.mend(entry)
+    else continuity.expect(entry, top)
   }
 
   const prepare = (

@@ -195,6 +195,34 @@ describe("Broker/Redis, streams", () => {
     })
   )
 
+  live("are read no further than what is sent: a short page of a long stream costs Redis little", () =>
+    Effect.gen(function* () {
+      const redis = yield* Redis.start()
+      const one = yield* start(redis)
+      const long = { ...retention, size: 300 }
+      yield* Effect.forEach(Array.from({ length: 300 }), () => publish(one, "x", "x".repeat(60_000), long), {
+        concurrency: 16
+      })
+      /** How many times a script has asked for a part of a stream. */
+      const calls = (command: string) =>
+        Effect.map(
+          redis.use((client) => client.info("commandstats")),
+          (info) => Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(info)?.[1] ?? 0)
+        )
+      const range = { limit: 300, maxBytes: 1024 * 1024 }
+      const { epoch } = yield* read(one, "x", { limit: 0 })
+      const page = yield* read(one, "x", range)
+      expect(dataOf(page).length).toBe(17)
+      // Sixteen entries at a time: two parts, of nineteen.
+      expect(yield* calls("xrange")).toBe(2)
+      expect((yield* read(one, "x", { ...range, since: { epoch, offset: 0 }, whole: true })).publications).toEqual([])
+      expect(yield* calls("xrange")).toBe(4)
+      const reverse = yield* read(one, "x", { ...range, reverse: true })
+      expect(reverse.publications.map(({ offset }) => offset)).toEqual(Array.from({ length: 17 }, (_, i) => 300 - i))
+      expect(yield* calls("xrevrange")).toBe(2)
+    })
+  )
+
   live("whose key holds something else: the publish is refused, and nothing is changed or heard", () =>
     Effect.gen(function* () {
       const redis = yield* Redis.start()

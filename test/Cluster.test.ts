@@ -22,7 +22,7 @@ describe("two instances and a Redis", () => {
         const b = yield* Program.start({ env })
         const path = "/channels/public:lobby"
         const urls = [a.ws + path, b.ws + path]
-        const subscribers = yield* Subscribers.start(urls, 50, 10_000)
+        const subscribers = yield* Subscribers.open(urls, 50, 10_000)
         // The publishers are subscribers too: each message's own order is checked on one of them.
         const order: Array<string> = []
         const publishers = yield* Effect.all([
@@ -65,7 +65,7 @@ describe("a burst larger than a mailbox", () => {
         Effect.gen(function* () {
           const config = name === "redis" ? { redis_url: (yield* Redis.start()).url } : {}
           const server = yield* Server.start({ config })
-          const subscribers = yield* Subscribers.start([`${server.ws}/channels/public:burst`], 200, 5000)
+          const subscribers = yield* Subscribers.open([`${server.ws}/channels/public:burst`], 200, 5000)
           const payload = (index: number): string => `${index} ${"x".repeat(128)}`.slice(0, 126)
           yield* Effect.forEach(
             Array.from({ length: 5000 }, (_, index) => payload(index)),

@@ -183,6 +183,17 @@ describe("the link", () => {
     })
   )
 
+  live("without permission for INFO it works, and says what it cannot see", () =>
+    Effect.gen(function* () {
+      const redis = yield* Redis.start("--user default off --user app on >pw ~* &* +@all -info".split(" "))
+      const server = yield* Server.start({ config: { redis_url: `redis://app:pw@127.0.0.1:${redis.port}` } })
+      expect(server.logs.filter((line) => line.startsWith("WARN Redis does not permit INFO")).length).toBe(1)
+      const client = yield* Socket.open(`${server.ws}/channels/public:lobby`)
+      expect((yield* server.publisher.publish("public:lobby", "kept"))?.offset).toBe(1)
+      yield* client.gets("kept")
+    })
+  )
+
   live("a blocked event loop is not taken for a dead link", () =>
     Effect.gen(function* () {
       const redis = yield* Redis.start()

@@ -282,6 +282,59 @@ describe("a reader that stops, in a channel with history", () => {
   }
 })
 
+describe("a client that asks for much and reads nothing", () => {
+  live("costs its mailbox and a few replies, not one for each that it asked for", () =>
+    Effect.gen(function* () {
+      const kept = JSON.stringify([
+        {
+          name: "fast",
+          ...OPEN,
+          allow_publish_for_client: true,
+          history_size: 20,
+          history_ttl: "5m",
+          allow_history_for_client: true,
+          allow_history_for_anonymous: true
+        }
+      ])
+      const server = yield* Program.start({ probe: true, env: { FANFARE_CHANNEL_NAMESPACES: kept } })
+      const writer = yield* Socket.open(`${server.ws}${PATH}`, { onText: () => undefined })
+      for (let index = 0; index < 20; index++) writer.send("x".repeat(60_000))
+      const CLIENTS = 8
+      const clients = yield* Effect.all(
+        Array.from({ length: CLIENTS }, () => Socket.open(`${server.ws}/connection/websocket`))
+      )
+      const ask = (id: number): string => `{"id":${id},"history":{"channel":"fast:lane","limit":-1}}`
+      // One is answered, so that every message is there and each reply as long as it may be.
+      clients[0]?.send(`{"id":1,"connect":{}}\n${ask(2)}`)
+      yield* clients[0]?.gets('"offset":17') ?? Effect.void
+      const before = yield* server.memory
+      for (const [index, client] of clients.entries()) {
+        client.pause()
+        const commands = Array.from({ length: 32 }, (_, number) => ask(number + 3)).join("\n")
+        client.send(index === 0 ? commands : `{"id":1,"connect":{}}\n${commands}`)
+      }
+      // Once the last ones have been taken, nothing more is: their mailboxes are full.
+      yield* eventually(
+        Effect.map(Http.metrics(server.http), (metrics) => metrics["fanfare_frames_received_total"] ?? 0),
+        (frames) => frames >= 20 + 1 + CLIENTS,
+        "all frames have come"
+      )
+      let last = -1
+      yield* eventually(
+        server.memory,
+        (now) => {
+          const isSettled = Math.abs(now - last) < 1024 * 1024 && now > before + CLIENTS * 512 * 1024
+          last = now
+          return isSettled
+        },
+        "its memory is at rest"
+      )
+      expect(last - before).toBeLessThan(CLIENTS * 8 * 1024 * 1024)
+      expect(clients.some((client) => client.isClosed())).toBe(false)
+    })
+  )
+})
+
 describe("a client that sends faster than it is served", () => {
   live("is not read any more at the bound of its inbox, and loses nothing", () =>
     Effect.gen(function* () {

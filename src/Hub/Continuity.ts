@@ -13,6 +13,7 @@ import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type * as Broker from "../Broker.ts"
+import type * as History from "../History.ts"
 import { atMost } from "../internal/time.ts"
 import type * as Metrics from "../Metrics.ts"
 import type { Entry } from "./Entry.ts"
@@ -56,6 +57,8 @@ export interface Channels {
 export interface Continuity {
   /** Something may be missing in a channel: reads it in the background. Asking again is harmless. */
   readonly mend: (entry: Entry) => void
+  /** A stream has got so far: the same, unless it was only on its way. */
+  readonly expect: (entry: Entry, top: History.Position) => void
   /** The link was lost: fills what was missed, in every channel. */
   readonly resync: Effect.Effect<void>
 }
@@ -70,11 +73,27 @@ export const make = (
     // Owner: the workers below. Unbounded, since a channel is in it once at most.
     const waiting = yield* Queue.unbounded<Kept>()
     const queued = new Set<Kept>()
+    /** Those of which it is not certain that something is missing: how far their streams have got. */
+    const expected = new Map<Kept, History.Position>()
     /** Those that are being filled; `true`: to be looked at again. */
     const filling = new Map<Kept, { readonly done: Deferred.Deferred<void>; again: boolean }>()
 
     const mend = (entry: Entry): void => {
-      if (!isKept(entry) || queued.has(entry)) return
+      if (!isKept(entry)) return
+      expected.delete(entry)
+      look(entry)
+    }
+
+    const expect = (entry: Entry, top: History.Position): void => {
+      if (!isKept(entry) || !entry.sequence.isBehind(top)) return
+      if (entry.sequence.isHolding || entry.sequence.position?.epoch !== top.epoch) return mend(entry)
+      const known = expected.get(entry)
+      if (!queued.has(entry) || (known !== undefined && known.offset < top.offset)) expected.set(entry, top)
+      look(entry)
+    }
+
+    const look = (entry: Kept): void => {
+      if (queued.has(entry)) return
       const current = filling.get(entry)
       if (current !== undefined) {
         current.again = true
@@ -150,11 +169,18 @@ export const make = (
         )
       })
 
-    const worker = Queue.take(waiting).pipe(
-      Effect.tap((entry) => Effect.sync(() => queued.delete(entry))),
-      Effect.flatMap(fill),
-      Effect.forever
-    )
+    /** Fills a channel; where something may be on its way only, once that has come. */
+    const attend = (entry: Kept): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        queued.delete(entry)
+        const top = expected.get(entry)
+        if (top === undefined) return fill(entry)
+        expected.delete(entry)
+        const isMissing = Effect.sync(() => entry.sequence.isHolding || entry.sequence.isBehind(top))
+        return Effect.zipRight(broker.settled, Effect.whenEffect(fill(entry), isMissing))
+      })
+
+    const worker = Effect.forever(Effect.flatMap(Queue.take(waiting), attend))
     yield* Effect.forkScoped(
       Effect.all(
         Arr.makeBy(CONCURRENCY, () => worker),
@@ -204,5 +230,5 @@ export const make = (
     )
     yield* Effect.forkScoped(Effect.forever(Effect.delay(check, checkDelay)))
 
-    return { mend, resync }
+    return { mend, expect, resync }
   })

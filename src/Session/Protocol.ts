@@ -11,6 +11,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type * as Broker from "../Broker.ts"
+import * as History from "../History.ts"
 import type * as Hooks from "../Hooks.ts"
 import * as Codes from "../protocol/Codes.ts"
 import * as Command from "../protocol/Command.ts"
@@ -188,27 +189,19 @@ export const make = (
   const history = (command: Of<"history">): Effect.Effect<void> =>
     onChannel(command, command.params.channel, (channel) => {
       const what = `history "${channel}"`
-      const { limit, reverse, since } = command.params
-      const most = config.client.history_max_publication_limit
+      const { history_max_publication_limit, reply_max_size } = config.client
       const retention = Namespace.retention(config.channel, channel)
       return hooks.onHistory({ client, channel, subscribed: subscriptions.has(channel) }).pipe(
         Effect.flatMap(() => {
           if (retention === undefined) return refuse(command.id, Codes.notAvailable, what, "the channel has no history")
-          const range = {
-            limit: limit < 0 ? most : Math.min(limit, most),
-            maxBytes: config.client.reply_max_size,
-            reverse
-          }
-          return Effect.flatMap(
-            hub.history({ channel, retention }, since === undefined ? range : { ...range, since }),
-            (page) => {
-              if (since !== undefined && since.epoch !== "" && since.epoch !== page.epoch) {
-                return refuse(command.id, Codes.unrecoverable, what, `the epoch is ${page.epoch} by now`)
-              }
-              const result = Json.historyResult(page, Json.page(page.publications, config.client.reply_max_size))
-              return Effect.sync(() => outlet.send(Json.reply(command.id, "history", result)))
+          const range = History.bounded(command.params, history_max_publication_limit, reply_max_size)
+          return Effect.flatMap(hub.history({ channel, retention }, range), (page) => {
+            if (History.isOfAnother(page, command.params)) {
+              return refuse(command.id, Codes.unrecoverable, what, `the epoch is ${page.epoch} by now`)
             }
-          )
+            const result = Json.historyResult(page, Json.page(page.publications, reply_max_size))
+            return Effect.sync(() => outlet.send(Json.reply(command.id, "history", result)))
+          })
         }),
         Effect.catchTags({
           Rejected: (rejected) => reject(command.id, rejected, what),

@@ -11,6 +11,7 @@ import * as Schema from "effect/Schema"
 import { createHash, timingSafeEqual } from "node:crypto"
 import * as Broker from "../Broker.ts"
 import * as Channel from "../Channel.ts"
+import * as History from "../History.ts"
 import * as Hub from "../Hub.ts"
 import * as Namespace from "../Namespace.ts"
 import * as Codes from "../protocol/Codes.ts"
@@ -163,14 +164,10 @@ export const layer = HttpApiBuilder.group(Api.Api, "server", (handlers) =>
           const body = yield* decodeBody(Api.History, yield* readBody(request))
           const kept = withHistory(body.channel)
           if (Either.isLeft(kept)) return kept.left
-          const { limit, reverse, since } = body
           const maxBytes = config.client.reply_max_size
-          const range = { limit: limit < 0 ? MAX_PAGE : Math.min(limit, MAX_PAGE), maxBytes, reverse }
-          const page = yield* Effect.either(hub.history(kept.right, since === undefined ? range : { ...range, since }))
+          const page = yield* Effect.either(hub.history(kept.right, History.bounded(body, MAX_PAGE, maxBytes)))
           if (Either.isLeft(page)) return yield* unavailable(page.left)
-          if (since !== undefined && since.epoch !== "" && since.epoch !== page.right.epoch) {
-            return refusal(Codes.unrecoverable)
-          }
+          if (History.isOfAnother(page.right, body)) return refusal(Codes.unrecoverable)
           // As text, so that `data` goes out as it came in.
           const result = Json.historyResult(page.right, Json.page(page.right.publications, maxBytes))
           return HttpServerResponse.text(Json.object({ result }), { contentType: "application/json" })

@@ -10,16 +10,13 @@
  * under its idempotency key through the other one where the first did not
  * answer, so that its number is its offset in the stream.
  */
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import { fork } from "node:child_process"
-import { fileURLToPath } from "node:url"
+import { type Message, start } from "./child.ts"
 import * as Http from "./http.ts"
 import * as Program from "./program.ts"
 import * as Redis from "./redis.ts"
-import { NeverHappened, Watched } from "./wait.ts"
 
 export interface Plan {
   readonly clients: number
@@ -110,10 +107,6 @@ export interface Result {
 
 // ── Processes ──────────────────────────────────────────────────────────────
 
-interface Message {
-  readonly type: string
-}
-
 /** The proxy listens. */
 interface Listening extends Message {
   readonly port: number
@@ -131,53 +124,6 @@ interface Report extends Message {
 
 /** For all answers of a process that do not take as long as the plan says. */
 const LIMIT = "60 seconds"
-
-interface Child {
-  readonly send: (message: Message & Record<string, unknown>) => void
-  /** Waits for the first message of a type. */
-  readonly says: <M extends Message>(type: M["type"], limit: Duration.DurationInput) => Effect.Effect<M, NeverHappened>
-  /** Fails when it has ended by itself. */
-  readonly ends: Effect.Effect<never, NeverHappened>
-}
-
-/** A process of the load; it ends with the scope. */
-const start = (script: string, plan: object): Effect.Effect<Child, never, Scope.Scope> =>
-  Effect.gen(function* () {
-    const watched = new Watched()
-    const messages: Array<Message> = []
-    let exited = false
-    const path = fileURLToPath(new URL(script, import.meta.url))
-    const child = yield* Effect.acquireRelease(
-      Effect.sync(() => fork(path, [JSON.stringify(plan)], { execArgv: [] })),
-      (process) =>
-        Effect.zipRight(
-          Effect.sync(() => process.kill("SIGKILL")),
-          Effect.orDie(watched.until(() => exited, `${script} ends`))
-        )
-    )
-    child.on("message", (message: Message) => {
-      messages.push(message)
-      watched.changed()
-    })
-    child.on("close", () => {
-      exited = true
-      watched.changed()
-    })
-    return {
-      send: (message) => void child.send(message),
-      says: <M extends Message>(type: M["type"], limit: Duration.DurationInput) => {
-        const found = (): Message | undefined => messages.find((message) => message.type === type)
-        return Effect.map(
-          watched.until(() => found() !== undefined, `${script} says ${type}`, limit),
-          () => found() as M
-        )
-      },
-      ends: Effect.zipRight(
-        watched.until(() => exited, script, "1 day"),
-        Effect.fail(new NeverHappened({ message: `${script} ended` }))
-      )
-    }
-  })
 
 // ── The traffic ────────────────────────────────────────────────────────────
 

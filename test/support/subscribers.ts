@@ -1,9 +1,8 @@
 /** Many subscribers in a process of their own, so that they keep up whatever the test's process does. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { fork } from "node:child_process"
-import { fileURLToPath } from "node:url"
-import { type NeverHappened, Watched } from "./wait.ts"
+import { type Message, start } from "./child.ts"
+import type { NeverHappened } from "./wait.ts"
 
 /** What one subscriber got: how many messages, and a hash over all of them in their order. */
 export interface Result {
@@ -20,49 +19,27 @@ export interface Subscribers {
   readonly report: Effect.Effect<ReadonlyArray<Result>, NeverHappened>
 }
 
-interface Message {
-  readonly type: "open" | "done" | "report"
-  readonly results?: ReadonlyArray<Result>
+interface Report extends Message {
+  readonly results: ReadonlyArray<Result>
 }
 
 /** Opens `each` plain sockets on every URL; returns when all are open. The process ends with the scope. */
-export const start = (
+export const open = (
   urls: ReadonlyArray<string>,
   each: number,
   expected: number
 ): Effect.Effect<Subscribers, NeverHappened, Scope.Scope> =>
   Effect.gen(function* () {
-    const watched = new Watched()
-    const messages: Array<Message> = []
-    let exited = false
-    const script = fileURLToPath(new URL("./subscribers.mjs", import.meta.url))
-    const child = yield* Effect.acquireRelease(
-      Effect.sync(() => fork(script, [JSON.stringify({ urls, each, expected })], { execArgv: [] })),
-      (process) =>
-        Effect.zipRight(
-          Effect.sync(() => process.kill("SIGKILL")),
-          Effect.orDie(watched.until(() => exited, "the subscribers end"))
-        )
-    )
-    child.on("message", (message: Message) => {
-      messages.push(message)
-      watched.changed()
-    })
-    child.on("close", () => {
-      exited = true
-      watched.changed()
-    })
-    const next = (type: Message["type"]) =>
-      Effect.map(
-        watched.until(() => messages.some((message) => message.type === type), `subscribers say ${type}`, "90 seconds"),
-        () => messages.findLast((message) => message.type === type)?.results ?? []
-      )
-    yield* next("open")
+    const child = yield* start("./subscribers.mjs", { urls, each, expected })
+    const results = (type: "done" | "report", after: number) =>
+      Effect.map(child.says<Report>(type, "90 seconds", after), (report) => report.results)
+    yield* child.says("open", "90 seconds")
     return {
-      done: next("done"),
-      report: Effect.zipRight(
-        Effect.sync(() => child.send("report")),
-        next("report")
-      )
+      done: results("done", 0),
+      report: Effect.suspend(() => {
+        const before = child.said()
+        child.send({ type: "report" })
+        return results("report", before)
+      })
     }
   })

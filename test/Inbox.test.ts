@@ -1,0 +1,57 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { Inbox } from "../src/Inbox.ts"
+import type { Task } from "../src/Session.ts"
+import { Watched } from "./support/wait.ts"
+
+/** Tasks that wait for a latch, and what has begun and ended. */
+const bench = Effect.gen(function* () {
+  const gate = yield* Effect.makeLatch(false)
+  const begun: Array<string> = []
+  const task = (name: string, isHeavy: boolean, run: Effect.Effect<void> = gate.await): Task => ({
+    lane: name,
+    exclusive: false,
+    isHeavy,
+    run: Effect.zipRight(
+      Effect.sync(() => begun.push(name)),
+      run
+    )
+  })
+  return { begun, gate, task }
+})
+
+const take = (inbox: Inbox) =>
+  Effect.zipRight(
+    inbox.take(() => true),
+    Effect.yieldNow()
+  )
+
+describe("Inbox, heavy tasks", () => {
+  it.scoped("run four at a time; what comes behind the fifth waits with it", () =>
+    Effect.gen(function* () {
+      const { begun, gate, task } = yield* bench
+      const watched = new Watched()
+      const inbox = new Inbox(() => watched.changed())
+      for (let index = 1; index <= 6; index++) inbox.push(task(`heavy ${index}`, true))
+      inbox.push(task("light", false))
+      yield* take(inbox)
+      expect(begun).toEqual(["heavy 1", "heavy 2", "heavy 3", "heavy 4"])
+      yield* gate.open
+      yield* watched.until(() => inbox.isIdle, "they are done")
+      yield* take(inbox)
+      expect(begun).toEqual(["heavy 1", "heavy 2", "heavy 3", "heavy 4", "heavy 5", "heavy 6", "light"])
+    })
+  )
+
+  it.scoped("do not hold up light ones before them", () =>
+    Effect.gen(function* () {
+      const { begun, task } = yield* bench
+      const inbox = new Inbox(() => undefined)
+      for (let index = 1; index <= 6; index++) inbox.push(task(`light ${index}`, false))
+      inbox.push(task("heavy", true))
+      yield* take(inbox)
+      expect(begun.length).toBe(7)
+      yield* inbox.discard
+    })
+  )
+})

@@ -1,0 +1,54 @@
+/** Channels with and without history, and a client of the protocol by hand. */
+import * as Effect from "effect/Effect"
+import type * as Server from "./server.ts"
+import * as Socket from "./socket.ts"
+
+export const OPEN = {
+  allow_subscribe_for_client: true,
+  allow_subscribe_for_anonymous: true,
+  allow_publish_for_client: true,
+  allow_publish_for_anonymous: true
+}
+const KEPT = { ...OPEN, history_size: 20_000, history_ttl: "10m" }
+export const READABLE = { allow_history_for_subscriber: true, allow_history_for_anonymous: true }
+
+export const channel = {
+  namespaces: [
+    { name: "kept", ...KEPT, ...READABLE, force_recovery: true },
+    { name: "asked", ...KEPT, ...READABLE },
+    { name: "hidden", ...KEPT },
+    { name: "placed", ...KEPT, force_positioning: true },
+    { name: "bare", ...OPEN }
+  ]
+}
+
+export const WIDE = { recovery_max_publication_limit: 20_000, reply_max_size: 2 ** 26 }
+
+/** A connection of the client protocol, by hand. */
+export const raw = (server: Server.Running) =>
+  Effect.gen(function* () {
+    const socket = yield* Socket.open(`${server.ws}/connection/websocket`)
+    socket.send('{"id":1,"connect":{}}')
+    yield* socket.gets('"connect"')
+    let id = 1
+    /** Sends a command; returns its reply. */
+    return {
+      socket,
+      ask: (method: string, params: object) =>
+        Effect.gen(function* () {
+          const own = ++id
+          socket.send(JSON.stringify({ id: own, [method]: params }))
+          const isReply = (frame: string): boolean => frame.startsWith(`{"id":${own},`)
+          yield* socket.gets(`{"id":${own},`)
+          const reply = socket.received.flatMap((frame) => frame.split("\n")).find(isReply) ?? "{}"
+          return JSON.parse(reply) as Record<string, any>
+        })
+    }
+  })
+
+export const publishAll = (server: Server.Running, name: string, count: number) =>
+  Effect.forEach(
+    Array.from({ length: count }, (_, index) => index + 1),
+    (data) => server.publisher.publish(name, data),
+    { discard: true }
+  )
