@@ -18,7 +18,7 @@ import type { Publication } from "./protocol/Publication.ts"
 import * as ServerConfig from "./ServerConfig.ts"
 
 /**
- * - `NotLive`: there is no link; nothing was sent.
+ * - `NotLive`: there is no link; nothing was sent, or nothing that changes anything.
  * - `Overloaded`: too much is in flight already; nothing was sent.
  * - `Timeout`: no answer within the deadline; the broker may have accepted it.
  * - `Failed`: the broker refused it, or the link broke before the answer.

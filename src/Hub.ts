@@ -221,7 +221,8 @@ const make = Effect.gen(function* () {
     const wasHolding = sequence.isHolding
     for (const next of sequence.offer(publication)) put({ entry, publication: next, from: undefined })
     if (!sequence.isHolding) return
-    if (!wasHolding) metrics.holes++
+    if (wasHolding) return continuity.nudge(entry)
+    metrics.holes++
     continuity.mend(entry)
   }
 

@@ -112,7 +112,8 @@ export class Inbox {
       },
       body: () => {
         const { isHeavy, run } = tasks.shift() as Task
-        return Effect.as(run, isHeavy)
+        // Also one that ends as interrupted, from within, has ended.
+        return Effect.as(Effect.exit(run), isHeavy)
       },
       step: (isHeavy) => {
         this.#inFlight--

@@ -1,6 +1,7 @@
 import { describe, expect } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as RedisBroker from "../src/Broker/Redis.ts"
@@ -192,6 +193,20 @@ describe("Broker/Redis, streams", () => {
         yield* one.broker.positions([{ channel, retention }])
         expect(within(yield* ttl(keys.meta(channel)), retention.metaTtl)).toBe(true)
       }
+    })
+  )
+
+  live("a read whose link is lost before the answer fails as not live, a refused one as failed", () =>
+    Effect.gen(function* () {
+      const redis = yield* Redis.start()
+      const one = yield* start(redis)
+      yield* redis.use((client) => client.set(keys.meta("wrong"), "no hash"))
+      expect(yield* Effect.flip(read(one, "wrong"))).toMatchObject({ reason: "Failed" })
+      yield* redis.freeze
+      const reading = yield* Effect.fork(Effect.flip(read(one, "x")))
+      yield* Effect.yieldNow()
+      yield* redis.kill
+      expect(yield* Fiber.join(reading)).toMatchObject({ reason: "NotLive" })
     })
   )
 

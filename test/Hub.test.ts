@@ -126,8 +126,8 @@ class Member implements Hub.Subscription {
     this.isPositioned = isPositioned
   }
 
-  join({ hub }: Pick<Running, "hub">, want?: Hub.Want): Effect.Effect<Hub.Joined, Broker.BrokerError> {
-    return hub.prepare("x", want).pipe(
+  join({ hub }: Pick<Running, "hub">, want?: Hub.Want, channel = "x"): Effect.Effect<Hub.Joined, Broker.BrokerError> {
+    return hub.prepare(channel, want).pipe(
       Effect.map((prepared) => {
         const joined = prepared.join(this)
         this.joined = joined
@@ -350,6 +350,48 @@ describe("Hub, a gap", () => {
   )
 })
 
+describe("Hub, filling", () => {
+  live("a busy channel ends: what comes while it is filled is no reason to fill it again", () =>
+    Effect.gen(function* () {
+      const stub = new Stub()
+      const running = yield* start(stub)
+      const member = new Member()
+      yield* member.join(running)
+      // With every read comes a publication.
+      stub.before = Effect.sync(() => {
+        if (stub.top < 500) stub.publish()
+      })
+      stub.publish(true)
+      stub.publish()
+      yield* member.gets("e1:3")
+      yield* running.hub.idle
+      expect([stub.reads, stub.top]).toEqual([1, 3])
+      expect(member.log).toEqual(range(1, 3))
+    })
+  )
+
+  live("ends without a word where the link is lost meanwhile; the next link fills it", () =>
+    Effect.gen(function* () {
+      const stub = new Stub()
+      const running = yield* start(stub)
+      const member = new Member()
+      yield* member.join(running)
+      const asked = yield* Effect.makeLatch(false)
+      stub.before = asked.open
+      stub.failure = "NotLive"
+      stub.publish(true)
+      stub.publish()
+      yield* asked.await
+      yield* running.hub.idle
+      expect([member.log, member.ended]).toEqual([[], undefined])
+      stub.failure = undefined
+      yield* stub.sink?.resync ?? Effect.void
+      yield* member.gets("e1:2")
+      expect([member.log, member.ended]).toEqual([range(1, 2), undefined])
+    })
+  )
+})
+
 describe("Hub, resync", () => {
   live("reads what was missed, and ends; what takes longer is left to the background", () =>
     Effect.gen(function* () {
@@ -357,6 +399,9 @@ describe("Hub, resync", () => {
       const running = yield* start(stub)
       const member = new Member()
       yield* member.join(running)
+      // The stub has one stream for all channels; of the others nothing is ever heard.
+      const others = Array.from({ length: 40 }, () => new Member())
+      for (const [index, other] of others.entries()) yield* other.join(running, undefined, `other ${index}`)
       for (let count = 0; count < 600; count++) stub.publish(true)
       yield* stub.sink?.resync ?? Effect.void
       yield* member.gets("e1:600")
@@ -368,8 +413,11 @@ describe("Hub, resync", () => {
       yield* stub.sink?.resync ?? Effect.void
       expect(member.log.length).toBe(600)
       yield* latch.open
-      yield* member.gets("e1:601")
-      expect(member.ended).toBe(undefined)
+      for (const one of [member, ...others]) {
+        yield* one.gets("e1:601")
+        expect(one.log).toEqual(range(1, 601))
+        expect(one.ended).toBe(undefined)
+      }
     })
   )
 })

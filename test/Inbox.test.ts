@@ -43,6 +43,24 @@ describe("Inbox, heavy tasks", () => {
     })
   )
 
+  it.scoped("that end as interrupted, or die, give their place back, and those behind them run", () =>
+    Effect.gen(function* () {
+      const { begun, task } = yield* bench
+      const watched = new Watched()
+      const inbox = new Inbox(() => watched.changed())
+      for (const run of [Effect.interrupt, Effect.die("a defect"), Effect.interrupt, Effect.interrupt, Effect.void]) {
+        inbox.push(task("one lane", true, run))
+      }
+      inbox.push({ ...task("alone", true, Effect.interrupt), exclusive: true })
+      inbox.push(task("last", true, Effect.void))
+      while (begun.length < 7) {
+        yield* inbox.take(() => true)
+        yield* watched.until(() => inbox.isIdle, "they are done")
+      }
+      expect(begun).toEqual([...Array.from({ length: 5 }, () => "one lane"), "alone", "last"])
+    })
+  )
+
   it.scoped("do not hold up light ones before them", () =>
     Effect.gen(function* () {
       const { begun, task } = yield* bench

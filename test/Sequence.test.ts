@@ -207,6 +207,20 @@ describe("Sequence.giveUp", () => {
   })
 })
 
+describe("Sequence.begin after giveUp", () => {
+  it("does not begin before what it has passed on, whatever page comes late", () => {
+    const sequence = after(12)
+    sequence.offer(at(14))
+    sequence.giveUp()
+    expect(sequence.begin({ epoch: "e", offset: 10 })).toMatchObject({ from: { epoch: "e", offset: 12 } })
+    sequence.hold()
+    expect(data(fill(sequence, page(14, [13, 14])).publications)).toEqual(["e13", "e14"])
+    const other = after(12)
+    other.giveUp()
+    expect(other.begin({ epoch: "f", offset: 3 })).toMatchObject({ from: { epoch: "f", offset: 3 } })
+  })
+})
+
 describe("Sequence, the budget of what is held", () => {
   it("is shared, and given back", () => {
     const budget = { maxBytes: 4, bytes: 0 }

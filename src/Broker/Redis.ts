@@ -230,11 +230,12 @@ const make = (url: Redacted.Redacted) =>
 
     yield* Effect.forkScoped(supervise(serve, retrySchedule, HEALTHY_AFTER))
 
-    /** Runs a command of `bytes` within the deadline. */
+    /** Runs a command of `bytes` within the deadline. `lost`: what it means that the link broke before the answer. */
     const send = <A>(
       channel: string,
       what: string,
       bytes: number,
+      lost: BrokerFailure,
       run: () => Promise<A>
     ): Effect.Effect<A, BrokerError> =>
       Effect.async<A, BrokerError>((resume) => {
@@ -248,7 +249,8 @@ const make = (url: Redacted.Redacted) =>
         }
         run().then(
           (answer) => settled(Effect.succeed(answer)),
-          (cause: unknown) => settled(Effect.fail(failure("Failed", channel, what, cause)))
+          (cause: unknown) =>
+            settled(Effect.fail(failure(Redis.isReply(cause) ? "Failed" : lost, channel, what, cause)))
         )
       }).pipe(within(DEADLINE, () => failure("Timeout", channel, what)))
 
@@ -257,19 +259,24 @@ const make = (url: Redacted.Redacted) =>
       channel: string,
       what: string,
       bytes: number,
+      lost: BrokerFailure,
       run: (at: Streams.Target) => Promise<A>
     ): Effect.Effect<A, BrokerError> => {
       if (at === undefined) return Effect.fail(failure("NotLive", channel, what))
       if (inFlight >= IN_FLIGHT || inFlightBytes >= IN_FLIGHT_BYTES) {
         return Effect.fail(failure("Overloaded", channel, what))
       }
-      return send(channel, what, bytes, () => run(at))
+      return send(channel, what, bytes, lost, () => run(at))
     }
+
+    /** A command that changes nothing: without its answer it is as if it had not been sent. */
+    const query = <A>(channel: string, what: string, run: (at: Streams.Target) => Promise<A>) =>
+      Effect.suspend(() => bounded(target, channel, what, 0, "NotLive", run))
 
     const publish = (channel: string, publication: Publication, options: PublishOptions = {}) =>
       Effect.suspend(() => {
         const envelope = Envelope.encode(publication)
-        return bounded(link && target, channel, "publish", Buffer.byteLength(envelope), (at) =>
+        return bounded(link && target, channel, "publish", Buffer.byteLength(envelope), "Failed", (at) =>
           Streams.publish(at, channel, envelope, options)
         )
       })
@@ -277,9 +284,7 @@ const make = (url: Redacted.Redacted) =>
     const positions = (kept: ReadonlyArray<Kept>) =>
       Effect.map(
         Effect.forEach(Arr.chunksOf(kept, Streams.POSITIONS_BATCH), (batch) =>
-          Effect.suspend(() =>
-            bounded(target, batch[0]?.channel ?? "", "check the position of", 0, (at) => Streams.positions(at, batch))
-          )
+          query(batch[0]?.channel ?? "", "check the position of", (at) => Streams.positions(at, batch))
         ),
         Arr.flatten
       )
@@ -290,12 +295,12 @@ const make = (url: Redacted.Redacted) =>
       publish,
       positions,
       history: (kept: Kept, range: History.Range) =>
-        Effect.suspend(() =>
-          bounded(target, kept.channel, "read the history of", 0, (at) => Streams.read(at, kept, range))
-        ),
+        query(kept.channel, "read the history of", (at) => Streams.read(at, kept, range)),
       removeHistory: (channel) =>
         Effect.suspend(() =>
-          Effect.asVoid(bounded(target, channel, "remove the history of", 0, (at) => Streams.remove(at, channel)))
+          Effect.asVoid(
+            bounded(target, channel, "remove the history of", 0, "Failed", (at) => Streams.remove(at, channel))
+          )
         ),
       subscribe: (channel) =>
         Effect.suspend(() => {

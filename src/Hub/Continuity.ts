@@ -26,7 +26,7 @@ const PAGE_BYTES = 1024 * 1024
 /** Channels that are filled at a time. */
 const CONCURRENCY = 16
 
-/** After a lost link, the instance is live again by then; channels that are not filled yet hold back what comes. */
+/** After a lost link, the instance is live again by then; channels that are not filled yet are filled in the background. */
 const RESYNC_TIMEOUT = Duration.seconds(5)
 
 /** How long a page is asked for again where there is no answer, or too much to do. */
@@ -57,6 +57,8 @@ export interface Channels {
 export interface Continuity {
   /** Something may be missing in a channel: reads it in the background. Asking again is harmless. */
   readonly mend: (entry: Entry) => void
+  /** The same, of what is held back already: nothing new for a fill that is under way. */
+  readonly nudge: (entry: Entry) => void
   /** A stream has got so far: the same, unless it was only on its way. */
   readonly expect: (entry: Entry, top: History.Position) => void
   /** The link was lost: fills what was missed, in every channel. */
@@ -82,6 +84,10 @@ export const make = (
       if (!isKept(entry)) return
       expected.delete(entry)
       look(entry)
+    }
+
+    const nudge = (entry: Entry): void => {
+      if (isKept(entry) && !filling.has(entry)) mend(entry)
     }
 
     const expect = (entry: Entry, top: History.Position): void => {
@@ -207,9 +213,6 @@ export const make = (
         return entries.filter(isBehind)
       })
 
-    const fillAll = (entries: ReadonlyArray<Kept>): Effect.Effect<void> =>
-      Effect.forEach(entries, fill, { concurrency: CONCURRENCY, discard: true })
-
     const resync = Effect.gen(function* () {
       const missing = yield* Effect.catchAll(behind(Effect.void), (error) =>
         Effect.as(
@@ -217,8 +220,10 @@ export const make = (
           Array.from(channels.entries()).filter(isKept)
         )
       )
-      yield* atMost(RESYNC_TIMEOUT)(fillAll(missing))
-      for (const entry of missing) if (entry.sequence.isHolding) mend(entry)
+      const open = new Set(missing)
+      const fillOne = (entry: Kept) => Effect.map(fill(entry), () => open.delete(entry))
+      yield* atMost(RESYNC_TIMEOUT)(Effect.forEach(missing, fillOne, { concurrency: CONCURRENCY, discard: true }))
+      open.forEach(mend)
       for (const entry of channels.entries()) if (!isKept(entry)) metrics.outageChannels++
     })
 
@@ -230,5 +235,5 @@ export const make = (
     )
     yield* Effect.forkScoped(Effect.forever(Effect.delay(check, checkDelay)))
 
-    return { mend, expect, resync }
+    return { mend, nudge, expect, resync }
   })

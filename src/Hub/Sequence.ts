@@ -35,6 +35,8 @@ export class Sequence {
   readonly #budget: Budget
   /** After what was passed on last. */
   #position: History.Position | undefined
+  /** The same, where it has been given up: it does not begin before that. */
+  #last: History.Position | undefined
   #isHolding = true
   #held: Array<Publication> = []
   /** How many of them had come when the page that is being read was asked for. */
@@ -78,8 +80,11 @@ export class Sequence {
   }
 
   /** Begins at the top of the stream, or with what is held of its end, unless it has begun. */
-  begin(top: History.Position): Filled | undefined {
+  begin(read: History.Position): Filled | undefined {
     if (this.#position !== undefined) return undefined
+    // A page that was read long ago is no reason to pass something on again.
+    const last = this.#last
+    const top = last?.epoch === read.epoch && last.offset > read.offset ? last : read
     const known = this.#held.filter(
       ({ epoch, offset }) => epoch === top.epoch && offset !== undefined && offset <= top.offset
     )
@@ -112,6 +117,7 @@ export class Sequence {
 
   /** Gives up what is missing, since it cannot be read: it has to begin again. */
   giveUp(): Filled {
+    this.#last = this.#position
     this.#position = undefined
     this.#isHolding = true
     return { isBroken: true, from: undefined, publications: [] }

@@ -3,7 +3,6 @@
  * publication arrives as one text frame. There are no replies: what fails
  * closes the socket with a code that says why.
  */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Hub from "../Hub.ts"
 import * as Codes from "../protocol/Codes.ts"
@@ -47,9 +46,9 @@ export const make = (
         BrokerError: (error) => Effect.sync(() => outlet.end(Codes.publishFailed, error.message)),
         InvalidPublication: (error) => Effect.sync(() => outlet.end(Codes.publishFailed, error.message))
       }),
-      Effect.catchAllDefect((defect) =>
+      Effect.catchAllCause((cause) =>
         Effect.zipRight(
-          Effect.logError(`publish "${channel}" failed`, Cause.die(defect)),
+          Effect.logError(`publish "${channel}" failed`, cause),
           Effect.sync(() => outlet.end(Codes.publishFailed, "a defect, logged above"))
         )
       )

@@ -6,7 +6,6 @@
  * another, in the order received; commands on different channels side by side.
  */
 import * as Arr from "effect/Array"
-import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -258,12 +257,12 @@ export const make = (
     }
   }
 
-  // A defect of a hook costs its command, with an answer, and never the connection.
+  // A hook that fails in a way of its own, or ends as interrupted, costs its command, with an answer, and never the connection.
   const guarded = (command: Command.Command): Effect.Effect<void> =>
     Effect.suspend(() => (phase === "refused" ? Effect.void : run(command))).pipe(
-      Effect.catchAllDefect((defect) =>
+      Effect.catchAllCause((cause) =>
         Effect.zipRight(
-          Effect.logError(`${command.method} failed`, Cause.die(defect)),
+          Effect.logError(`${command.method} failed`, cause),
           command.method === "connect"
             ? Effect.sync(() => outlet.end(Codes.serverError, "connect failed"))
             : refuse(command.id, Codes.internal, command.method, "a defect, logged above")

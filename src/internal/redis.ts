@@ -47,8 +47,11 @@ const QUIT_TIMEOUT = Duration.millis(500)
 const messageOf = (cause: unknown): string =>
   cause instanceof Error && cause.message !== "" ? cause.message : String(cause)
 
-/** Whether Redis has answered with an error, so that the link itself lives. */
-export const isRefusal = (error: LinkLost): boolean => error.cause instanceof Error && error.cause.name === "ReplyError"
+/** Whether a rejection is an answer of Redis, so that the link itself lives. */
+export const isReply = (cause: unknown): boolean => cause instanceof Error && cause.name === "ReplyError"
+
+/** The same of a command's error. */
+export const isRefusal = (error: LinkLost): boolean => isReply(error.cause)
 
 /** Runs one command; a rejection is a `LinkLost` with its message. */
 export const command = <A>(run: () => PromiseLike<A>): Effect.Effect<A, LinkLost> =>
