@@ -32,7 +32,11 @@ describe("two instances and a Redis", () => {
         for (const [index, publisher] of publishers.entries()) {
           for (let number = 0; number < 2500; number++) publisher.send(`${index}:${number}${PADDING}`)
         }
-        const results = yield* subscribers.done
+        const results = yield* Effect.raceFirst(
+          subscribers.done,
+          // A publisher that the server closes has not sent everything.
+          Effect.raceAll(publishers.map((publisher) => publisher.lost))
+        )
         yield* eventually(
           Effect.sync(() => order.length),
           (length) => length >= 10_000,

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { WebSocket } from "ws"
-import { type NeverHappened, Watched } from "./wait.ts"
+import { NeverHappened, Watched } from "./wait.ts"
 
 export interface Closed {
   readonly code: number
@@ -25,6 +25,8 @@ export interface Socket {
   readonly isClosed: () => boolean
   /** Waits for the end, and tells the close code. */
   readonly closed: Effect.Effect<Closed, NeverHappened>
+  /** Fails when it is closed, with the close code: to be raced with what must happen before. */
+  readonly lost: Effect.Effect<never, NeverHappened>
 }
 
 export interface Options {
@@ -119,6 +121,12 @@ export const open = (url: string, options: Options = {}): Effect.Effect<Socket, 
           "20 seconds"
         ),
         () => closed as unknown as Closed
+      ),
+      lost: Effect.zipRight(
+        watched.until(() => closed !== undefined, url, "1 day"),
+        Effect.suspend(() =>
+          Effect.fail(new NeverHappened({ message: `closed with ${closed?.code} ${closed?.reason}` }))
+        )
       )
     }
   })

@@ -16,11 +16,21 @@ const report = (type) =>
     results: subscribers.map(({ count, hash, closed }) => ({ count, order: hash.copy().digest("hex"), closed }))
   })
 
+// One that is closed gets no more: it is done as well, and the report says how.
+const ended = (subscriber, code) => {
+  if (subscriber.closed !== undefined) return
+  subscriber.closed = code
+  if (subscriber.count < expected && ++done === subscribers.length) report("done")
+}
+
 const onFrame = (subscriber, opcode, payload) => {
   if (opcode === 8) {
-    subscriber.closed = payload.length >= 2 ? payload.readUInt16BE(0) : 1005
+    ended(subscriber, payload.length >= 2 ? payload.readUInt16BE(0) : 1005)
     return
   }
+  // A ping is answered, with its payload, masked with zeros.
+  if (opcode === 9)
+    subscriber.socket.write(Buffer.concat([Buffer.from([0x8a, 0x80 | payload.length, 0, 0, 0, 0]), payload]))
   if (opcode !== 1) return
   // What identifies a message is its text up to the padding.
   const end = payload.indexOf(" ")
@@ -54,9 +64,9 @@ const parse = (subscriber, data) => {
 for (const url of urls) {
   const { hostname, pathname, port } = new URL(url)
   for (let index = 0; index < each; index++) {
-    const subscriber = { count: 0, hash: createHash("sha1"), rest: Buffer.alloc(0), closed: undefined }
-    subscribers.push(subscriber)
     const socket = connect(Number(port), hostname)
+    const subscriber = { socket, count: 0, hash: createHash("sha1"), rest: Buffer.alloc(0), closed: undefined }
+    subscribers.push(subscriber)
     let shaken = false
     socket.write(
       `GET ${pathname} HTTP/1.1\r\nHost: ${hostname}:${port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
@@ -75,7 +85,7 @@ for (const url of urls) {
     })
     socket.on("error", () => undefined)
     socket.on("close", () => {
-      subscriber.closed ??= 1006
+      ended(subscriber, 1006)
     })
   }
 }

@@ -13,7 +13,7 @@ export interface Result {
 }
 
 export interface Subscribers {
-  /** Waits until each of them has got `expected` messages. */
+  /** Waits until each of them has got `expected` messages, or is closed. */
   readonly done: Effect.Effect<ReadonlyArray<Result>, NeverHappened>
   /** What they have got by now. */
   readonly report: Effect.Effect<ReadonlyArray<Result>, NeverHappened>
