@@ -22,7 +22,7 @@ const row = ({ path, option }, variable) =>
     `\`${path.join(".")}\``,
     ...(variable ? [`\`${Option.variable(path, option)}\``] : []),
     `${show(option.default)}${option.unit ? ` ${option.unit}` : ""}`,
-    option.status === "later" ? `${option.doc} _(not active in this version)_` : option.doc
+    option.doc
   ].join(" | ")
 
 const table = (head, rows) =>

@@ -130,6 +130,20 @@ export class Broker extends Context.Tag("fanfare/Broker")<
      * subscribed channels has reached the sink, or the broker is not live.
      */
     readonly settled: Effect.Effect<void>
+    /**
+     * Sends a control message to every instance that listens, this one
+     * included, or to one of them. At most once. The answer is how many
+     * instances the broker has handed it to.
+     */
+    readonly sendControl: (message: string, to?: string) => Effect.Effect<number, BrokerError>
+    /**
+     * Hears control messages to everybody and to `instance`, for as long as the
+     * scope is open. `hear` neither waits nor throws. One listener at a time.
+     */
+    readonly listenControl: (
+      instance: string,
+      hear: (message: string) => void
+    ) => Effect.Effect<void, never, Scope.Scope>
     /** The link's state, and every change of it. */
     readonly state: SubscriptionRef.SubscriptionRef<BrokerState>
   }
@@ -158,6 +172,7 @@ const makeMemory = Effect.gen(function* () {
   )
   const subscribed = new Set<string>()
   let sink: Sink | undefined
+  let listener: { readonly instance: string; readonly hear: (message: string) => void } | undefined
 
   yield* Effect.sync(() => streams.sweep(now())).pipe(Effect.repeat(Schedule.spaced(SWEEP_INTERVAL)), Effect.forkScoped)
 
@@ -216,6 +231,22 @@ const makeMemory = Effect.gen(function* () {
           })
       ),
     settled: Effect.void,
+    sendControl: (message, to) =>
+      Effect.sync(() => {
+        if (listener === undefined || (to !== undefined && to !== listener.instance)) return 0
+        listener.hear(message)
+        return 1
+      }),
+    listenControl: (instance, hear) =>
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          listener = { instance, hear }
+        }),
+        () =>
+          Effect.sync(() => {
+            listener = undefined
+          })
+      ),
     state
   })
 })

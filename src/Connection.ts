@@ -214,6 +214,10 @@ export class Connection implements Hub.Writer, Outlet {
     this.#notify()
   }
 
+  isBusy(): boolean {
+    return this.#inbox.isFull
+  }
+
   /** No command is taken any more; those that run go on. */
   stop(): void {
     this.#inbox.stop()
@@ -242,6 +246,8 @@ export class Connection implements Hub.Writer, Outlet {
       if (now - this.#openedAt >= Duration.toMillis(stale_close_delay)) this.end(Codes.stale, "no connect")
       return
     }
+    session.sweep(now)
+    if (this.#ended !== undefined) return
     // While this side does not read, an answer cannot be seen.
     // While the peer does not read, a ping waits with everything else: that is the write timeout's matter.
     if (this.#paused || this.#blocked) this.#pingedAt = undefined

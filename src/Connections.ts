@@ -52,7 +52,8 @@ const SHORTEST_SWEEP = Duration.millis(20)
 
 /** A deadline is noticed late by at most a quarter of the shortest one, or a second. */
 const sweepPeriod = (client: ServerConfig.Config["client"]): Duration.Duration => {
-  const shortest = [client.ping_interval, client.pong_timeout, client.stale_close_delay, client.write_timeout].reduce(
+  const { expired_close_delay, ping_interval, pong_timeout, stale_close_delay, write_timeout } = client
+  const shortest = [expired_close_delay, ping_interval, pong_timeout, stale_close_delay, write_timeout].reduce(
     Duration.min
   )
   return Duration.clamp(Duration.times(shortest, 0.25), { minimum: SHORTEST_SWEEP, maximum: LONGEST_SWEEP })

@@ -8,8 +8,10 @@ import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Auth from "./Auth.ts"
 import * as Channel from "./Channel.ts"
 import * as Namespace from "./Namespace.ts"
+import * as Permissions from "./Permissions.ts"
 import * as Codes from "./protocol/Codes.ts"
 import type { ClientInfo } from "./protocol/Publication.ts"
 import * as ServerConfig from "./ServerConfig.ts"
@@ -44,19 +46,57 @@ export interface ConnectRequest {
   readonly address: string
 }
 
+/** What a subscription has beside what its namespace gives it. */
+export interface Granted {
+  /** Raw JSON, shown to others as `chan_info`. */
+  readonly info?: string
+  /** Raw JSON for the client, in the reply to `subscribe`. */
+  readonly data?: string
+  /** Unix time in seconds. A subscription that is not refreshed by then is ended with 2501, or with 3006 where the server has made it. */
+  readonly expiresAt?: number
+  /** `false`: it does not get what this connection itself publishes. */
+  readonly echo?: boolean
+}
+
+/** A subscription that the server makes. */
+export interface ServerSubscription extends Granted {
+  readonly channel: string
+}
+
+/** How long something holds from now on, and what is shown of its owner. */
+export interface Refreshed {
+  /** Unix time in seconds; without it, it does not expire any more. */
+  readonly expiresAt?: number
+  /** Raw JSON; without it what was shown before stays. */
+  readonly info?: string
+}
+
 /** What a client that may connect is. */
 export interface Accepted {
   /** Empty: anonymous. */
   readonly user: string
   /** Raw JSON, shown to others as `conn_info`. */
   readonly info?: string
+  /** Unix time in seconds. A connection that is not refreshed in `client.expired_close_delay` after it is closed with 3005. */
+  readonly expiresAt?: number
   /** Raw JSON for the reply to `connect`. */
   readonly data?: string
   /**
    * Channels that it is subscribed to by the server, whatever the namespaces
    * permit to clients. Not for plain sockets.
    */
-  readonly channels?: ReadonlyArray<string>
+  readonly channels?: ReadonlyArray<string | ServerSubscription>
+}
+
+/** A client whose connection expires, and that has a new token. */
+export interface RefreshRequest {
+  readonly client: ClientInfo
+  readonly token: string
+}
+
+/** The same of a subscription. */
+export interface SubRefreshRequest extends RefreshRequest {
+  readonly channel: string
 }
 
 /** A client that wants to subscribe. */
@@ -85,9 +125,25 @@ export interface HistoryRequest {
   readonly subscribed: boolean
 }
 
-/** A client that calls a procedure. */
-export interface RpcRequest {
+/** A client that wants to know who is in a channel. */
+export interface PresenceRequest {
   readonly client: ClientInfo
+  readonly channel: string
+  /** Whether the client is subscribed to the channel, or about to be. */
+  readonly subscribed: boolean
+}
+
+/** A client that sends something to the application, without an answer. */
+export interface MessageRequest {
+  readonly client: ClientInfo
+  /** Raw JSON. */
+  readonly data: string
+}
+
+/** A procedure that is called. */
+export interface RpcRequest {
+  /** `undefined`: the server API calls it. */
+  readonly client: ClientInfo | undefined
   readonly method: string
   /** Raw JSON. */
   readonly data: string | undefined
@@ -99,8 +155,15 @@ export class Hooks extends Context.Tag("fanfare/Hooks")<
   {
     /** May the client connect, and who is it? */
     readonly onConnect: (request: ConnectRequest) => Effect.Effect<Accepted, Rejected>
-    /** May the client subscribe? */
-    readonly onSubscribe: (request: SubscribeRequest) => Effect.Effect<void, Rejected>
+    /**
+     * May the connection go on, and for how long? Rejected as an error it stays
+     * as it is; to end it, reject with `disconnect`.
+     */
+    readonly onRefresh: (request: RefreshRequest) => Effect.Effect<Refreshed, Rejected>
+    /** May the client subscribe, and with what? */
+    readonly onSubscribe: (request: SubscribeRequest) => Effect.Effect<Granted | void, Rejected>
+    /** May the subscription go on, and for how long? */
+    readonly onSubRefresh: (request: SubRefreshRequest) => Effect.Effect<Refreshed, Rejected>
     /** May the client publish this? Runs before the broker has it: the place to save a record. */
     readonly onPublish: (request: PublishRequest) => Effect.Effect<void, Rejected>
     /**
@@ -109,6 +172,14 @@ export class Hooks extends Context.Tag("fanfare/Hooks")<
      * positioning or recovery that the namespace does not force.
      */
     readonly onHistory: (request: HistoryRequest) => Effect.Effect<void, Rejected>
+    /**
+     * May the client know who is in the channel? Asked for the commands
+     * `presence` and `presence_stats`, and where a client asks for joins and
+     * leaves that the namespace does not force.
+     */
+    readonly onPresence: (request: PresenceRequest) => Effect.Effect<void, Rejected>
+    /** Takes what a client sends with `send`; rejected, the client is disconnected: it has no other way to be told. */
+    readonly onMessage: (request: MessageRequest) => Effect.Effect<void, Rejected>
     /** Answers a call with raw JSON. */
     readonly onRpc: (request: RpcRequest) => Effect.Effect<string, Rejected>
     /** The client has left, with the close code of its socket. */
@@ -119,112 +190,167 @@ export class Hooks extends Context.Tag("fanfare/Hooks")<
 const rejected = (error: Codes.ErrorCode, detail: string): Rejected =>
   new Rejected({ code: error.code, message: error.message, detail })
 
-const invalidToken = (detail: string): Rejected =>
-  new Rejected({ code: Codes.invalidToken.code, message: Codes.invalidToken.reason, disconnect: true, detail })
+const ended = ({ code, reason }: Codes.Disconnect, detail: string): Rejected =>
+  new Rejected({ code, message: reason, disconnect: true, detail })
 
-const fromConfig = (config: ServerConfig.Config): Context.Tag.Service<Hooks> => {
+const optional = <K extends string, A>(key: K, value: A | undefined): { readonly [P in K]?: A } =>
+  (value === undefined ? {} : { [key]: value }) as { readonly [P in K]?: A }
+
+const refreshedBy = ({ expiresAt, info }: Auth.ConnectionClaims | Auth.SubscriptionClaims): Refreshed => ({
+  ...optional("expiresAt", expiresAt),
+  ...optional("info", info)
+})
+
+const fromConfig = (config: ServerConfig.Config, auth: Context.Tag.Service<Auth.Auth>): Context.Tag.Service<Hooks> => {
   const channels = config.channel
-  const unknown = (channel: string): Rejected =>
-    rejected(Codes.unknownChannel, `no namespace "${Channel.namespace(channel)}"; known: ${Namespace.known(channels)}`)
   const where = (channel: string): string => {
     const name = Channel.namespace(channel)
     return name === undefined ? "channel.without_namespace" : `namespace "${name}"`
   }
 
-  /** Permits what all of these options permit; a refusal names those that are missing. */
-  const permit = (
-    channel: string,
-    namespace: Namespace.Namespace,
-    needed: ReadonlyArray<keyof typeof Namespace.options>
-  ): Effect.Effect<void, Rejected> => {
-    const missing = needed.filter((option) => namespace[option] !== true)
-    return missing.length === 0
-      ? Effect.void
-      : Effect.fail(rejected(Codes.permissionDenied, `${missing.join(" and ")} of ${where(channel)} would permit it`))
-  }
-
-  return Hooks.of({
-    onConnect: ({ token }) => {
-      const required = ServerConfig.requiresToken(config)
-      if (token !== "") {
-        return Effect.fail(
-          invalidToken(
-            required
-              ? "tokens are not active in this version"
-              : "a token came, but client.token has no key to verify it"
+  const namespaceOf = (channel: string): Effect.Effect<Namespace.Namespace, Rejected> => {
+    const namespace = Namespace.find(channels, channel)
+    return namespace === undefined
+      ? Effect.fail(
+          rejected(
+            Codes.unknownChannel,
+            `no namespace "${Channel.namespace(channel)}"; known: ${Namespace.known(channels)}`
           )
         )
-      }
-      if (required && !config.client.allow_anonymous_connect_without_token) {
-        return Effect.fail(invalidToken("no token; client.allow_anonymous_connect_without_token would permit it"))
-      }
-      return Effect.succeed({ user: "" })
+      : Effect.succeed(namespace)
+  }
+
+  /** Permits what the namespace permits; a refusal names the options that are missing. */
+  const permit =
+    (right: Permissions.Right) =>
+    ({
+      channel,
+      client,
+      subscribed = false
+    }: {
+      readonly channel: string
+      readonly client: ClientInfo
+      readonly subscribed?: boolean
+    }): Effect.Effect<void, Rejected> =>
+      Effect.flatMap(namespaceOf(channel), (namespace) => {
+        const missing = Permissions.missing(namespace, right, {
+          isAnonymous: client.user === "",
+          isSubscribed: subscribed
+        })
+        return missing.length === 0
+          ? Effect.void
+          : Effect.fail(
+              rejected(Codes.permissionDenied, `${missing.join(" and ")} of ${where(channel)} would permit it`)
+            )
+      })
+
+  const connect = (token: string): Effect.Effect<Accepted, Rejected> => {
+    if (token !== "") {
+      return Effect.mapBoth(auth.verifyConnection(token), {
+        onSuccess: (claims) => ({ user: claims.user, channels: claims.channels, ...refreshedBy(claims) }),
+        onFailure: ({ message, reason }) =>
+          reason === "Expired" ? rejected(Codes.tokenExpired, message) : ended(Codes.invalidToken, message)
+      })
+    }
+    return ServerConfig.requiresToken(config) && !config.client.allow_anonymous_connect_without_token
+      ? Effect.fail(ended(Codes.invalidToken, "no token; client.allow_anonymous_connect_without_token would permit it"))
+      : Effect.succeed({ user: "" })
+  }
+
+  const refresh = ({ client, token }: RefreshRequest): Effect.Effect<Refreshed, Rejected> =>
+    auth.verifyConnection(token).pipe(
+      Effect.mapError(({ message, reason }) =>
+        // As an error it would keep the client away for good; closed with 3005 it comes back with a new token.
+        ended(reason === "Expired" ? Codes.connectionExpired : Codes.invalidToken, message)
+      ),
+      Effect.flatMap((claims) =>
+        claims.user === client.user
+          ? Effect.succeed(refreshedBy(claims))
+          : Effect.fail(ended(Codes.invalidToken, "the token is of another user"))
+      )
+    )
+
+  /** A subscription token of this client and channel. `refuse`: what its being another's means. */
+  const verify = (
+    { channel, client, token }: Pick<SubRefreshRequest, "channel" | "client" | "token">,
+    expired: Rejected,
+    refuse: (detail: string) => Rejected
+  ): Effect.Effect<Refreshed, Rejected> =>
+    auth.verifySubscription(token).pipe(
+      Effect.mapError(({ message, reason }) => (reason === "Expired" ? expired : refuse(message))),
+      Effect.flatMap((claims) =>
+        claims.channel !== channel
+          ? Effect.fail(refuse("the token is for another channel"))
+          : claims.user !== client.user
+            ? Effect.fail(refuse("the token is of another user"))
+            : Effect.succeed(refreshedBy(claims))
+      )
+    )
+
+  const mayPublish = permit("publish")
+  const mayReadHistory = permit("history")
+  const mayReadPresence = permit("presence")
+  const maySubscribe = permit("subscribe")
+
+  return Hooks.of({
+    onConnect: ({ token }) => connect(token),
+    onRefresh: refresh,
+    onSubscribe: (request) => {
+      if (request.token === "") return maySubscribe(request)
+      // A token is enough, but its channel has to be one.
+      const verified = verify(request, rejected(Codes.tokenExpired, "the token has expired"), (detail) =>
+        rejected(Codes.permissionDenied, detail)
+      )
+      return Effect.zipRight(namespaceOf(request.channel), verified)
     },
-    onSubscribe: ({ client, channel }) => {
-      const namespace = Namespace.find(channels, channel)
-      if (namespace === undefined) return Effect.fail(unknown(channel))
-      return permit(channel, namespace, [
-        "allow_subscribe_for_client",
-        ...(client.user === "" ? (["allow_subscribe_for_anonymous"] as const) : [])
-      ])
-    },
-    onPublish: ({ client, channel, subscribed }) => {
-      const namespace = Namespace.find(channels, channel)
-      if (namespace === undefined) return Effect.fail(unknown(channel))
-      return permit(channel, namespace, [
-        subscribed && namespace.allow_publish_for_subscriber
-          ? "allow_publish_for_subscriber"
-          : "allow_publish_for_client",
-        ...(client.user === "" ? (["allow_publish_for_anonymous"] as const) : [])
-      ])
-    },
-    onHistory: ({ client, channel, subscribed }) => {
-      const namespace = Namespace.find(channels, channel)
-      if (namespace === undefined) return Effect.fail(unknown(channel))
-      return permit(channel, namespace, [
-        subscribed && namespace.allow_history_for_subscriber
-          ? "allow_history_for_subscriber"
-          : "allow_history_for_client",
-        ...(client.user === "" ? (["allow_history_for_anonymous"] as const) : [])
-      ])
-    },
+    onSubRefresh: (request) =>
+      verify(request, rejected(Codes.expired, "the token has expired"), (detail) => ended(Codes.invalidToken, detail)),
+    onPublish: mayPublish,
+    onHistory: mayReadHistory,
+    onPresence: mayReadPresence,
+    onMessage: () => Effect.fail(ended(Codes.notAvailableDisconnect, "no onMessage hook takes it")),
     onRpc: ({ method }) => Effect.fail(rejected(Codes.notAvailable, `no onRpc hook answers "${method}"`)),
     onDisconnect: () => Effect.void
   })
 }
 
-/** Decides by the configuration alone. */
-export const layerConfig: Layer.Layer<Hooks, never, ServerConfig.ServerConfig> = Layer.effect(
-  Hooks,
-  Effect.map(ServerConfig.ServerConfig, fromConfig)
+const configured: Effect.Effect<Context.Tag.Service<Hooks>, never, Auth.Auth | ServerConfig.ServerConfig> = Effect.gen(
+  function* () {
+    return fromConfig(yield* ServerConfig.ServerConfig, yield* Auth.Auth)
+  }
+)
+
+/** Decides by the configuration and by tokens alone. */
+export const layerConfig: Layer.Layer<Hooks, never, ServerConfig.ServerConfig> = Layer.effect(Hooks, configured).pipe(
+  Layer.provide(Auth.layer)
 )
 
 /**
- * Adds decisions to those of the configuration. `onSubscribe`, `onPublish` and
- * `onHistory` are asked only after the configuration has permitted it; `onConnect` and
- * `onRpc` decide alone, in its place.
+ * Adds decisions to those of the configuration. `onSubscribe`, `onPublish`,
+ * `onHistory` and `onPresence` are asked only after the configuration has
+ * permitted it, and what `onSubscribe` grants is added to what a token grants;
+ * the others decide alone, in its place.
  */
 export const layer = (own: Partial<Context.Tag.Service<Hooks>>): Layer.Layer<Hooks, never, ServerConfig.ServerConfig> =>
   Layer.effect(
     Hooks,
-    Effect.map(ServerConfig.ServerConfig, (config) => {
-      const base = fromConfig(config)
-      const { onSubscribe, onPublish, onHistory } = own
+    Effect.map(configured, (base) => {
+      const { onSubscribe, onPublish, onHistory, onPresence } = own
+      const both = <Request>(
+        first: (request: Request) => Effect.Effect<void, Rejected>,
+        second: ((request: Request) => Effect.Effect<void, Rejected>) | undefined
+      ) => (second === undefined ? first : (request: Request) => Effect.zipRight(first(request), second(request)))
       return Hooks.of({
         ...base,
         ...own,
-        onSubscribe: (request) =>
+        onSubscribe:
           onSubscribe === undefined
-            ? base.onSubscribe(request)
-            : Effect.zipRight(base.onSubscribe(request), onSubscribe(request)),
-        onPublish: (request) =>
-          onPublish === undefined
-            ? base.onPublish(request)
-            : Effect.zipRight(base.onPublish(request), onPublish(request)),
-        onHistory: (request) =>
-          onHistory === undefined
-            ? base.onHistory(request)
-            : Effect.zipRight(base.onHistory(request), onHistory(request))
+            ? base.onSubscribe
+            : (request) =>
+                Effect.zipWith(base.onSubscribe(request), onSubscribe(request), (one, other) => ({ ...one, ...other })),
+        onPublish: both(base.onPublish, onPublish),
+        onHistory: both(base.onHistory, onHistory),
+        onPresence: both(base.onPresence, onPresence)
       })
     })
-  )
+  ).pipe(Layer.provide(Auth.layer))

@@ -17,6 +17,7 @@
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Iterable from "effect/Iterable"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { clearImmediate, setImmediate } from "node:timers"
@@ -67,6 +68,8 @@ export class Hub extends Context.Tag("fanfare/Hub")<
     readonly history: Context.Tag.Service<Broker.Broker>["history"]
     /** Ends a subscription; the last one of a channel releases it at the broker. */
     readonly leave: (channel: string, subscription: Subscription) => void
+    /** The channels of this instance, and how many subscriptions each has. */
+    readonly channels: () => Iterable<readonly [channel: string, subscriptions: number]>
     /** Has `writer.flush` called at the end of this turn of the event loop. */
     readonly touch: (writer: Writer) => void
     /** Waits until everything handed over by the broker is in the mailboxes, and written where sockets take it. */
@@ -348,6 +351,7 @@ const make = Effect.gen(function* () {
       metrics.subscriptions--
       releaseIfUnused(entry)
     },
+    channels: () => Iterable.map(entries.values(), (entry) => [entry.channel, entry.size] as const),
     touch: (writer) => {
       touched.push(writer)
       schedule()

@@ -9,14 +9,13 @@ import * as Text from "./config/Duration.ts"
 import * as Option from "./config/Option.ts"
 import type * as History from "./History.ts"
 
-const flag = (doc: string, status: Option.Status = "active") =>
-  Option.make(Schema.Boolean, false, { kind: "boolean", doc, status })
+const flag = (doc: string) => Option.make(Schema.Boolean, false, { kind: "boolean", doc })
 
 /** The options of a namespace, with their defaults. */
 export const options = {
-  presence: flag("keep who is in a channel", "later"),
-  join_leave: flag("push joins and leaves to subscribers that ask for them", "later"),
-  force_push_join_leave: flag("push joins and leaves to every subscriber", "later"),
+  presence: flag("keep who is in a channel"),
+  join_leave: flag("push joins and leaves to subscribers that ask for them and may read presence"),
+  force_push_join_leave: flag("push joins and leaves to every subscriber"),
   history_size: Option.make(Schema.NonNegativeInt, 0, {
     kind: "number",
     unit: "publications",
@@ -42,9 +41,9 @@ export const options = {
   allow_history_for_subscriber: flag("subscribers may read the history, and ask for recovery"),
   allow_history_for_client: flag("clients with a user may read the history, subscribed or not"),
   allow_history_for_anonymous: flag("extends both to clients without a user"),
-  allow_presence_for_subscriber: flag("subscribers may read presence", "later"),
-  allow_presence_for_client: flag("clients with a user may read presence", "later"),
-  allow_presence_for_anonymous: flag("extends both to clients without a user", "later")
+  allow_presence_for_subscriber: flag("subscribers may read presence, and ask for joins and leaves"),
+  allow_presence_for_client: flag("clients with a user may read presence, subscribed or not"),
+  allow_presence_for_anonymous: flag("extends both to clients without a user")
 } as const
 
 /** The options that govern a channel. */
@@ -116,6 +115,9 @@ export const contradiction = (
   }
   if (namespace.force_recovery && !kept)
     return { key: "force_recovery", expected: "history_size and history_ttl beside it" }
+  if (namespace.force_push_join_leave && !namespace.join_leave) {
+    return { key: "force_push_join_leave", expected: "join_leave beside it" }
+  }
   if (namespace.force_positioning && !kept) {
     return { key: "force_positioning", expected: "history_size and history_ttl beside it" }
   }

@@ -7,6 +7,7 @@ import * as Layer from "effect/Layer"
 import { Buffer } from "node:buffer"
 import * as Broker from "./Broker.ts"
 import * as Channel from "./Channel.ts"
+import * as Cluster from "./Cluster.ts"
 import type * as History from "./History.ts"
 import * as Metrics from "./Metrics.ts"
 import * as Namespace from "./Namespace.ts"
@@ -25,9 +26,10 @@ export const MAX_BYTES = 64 * 1024
  * - `TooLarge`: above `MAX_BYTES`.
  * - `IdempotencyKey`: empty, or above `MAX_KEY_LENGTH`.
  * - `Tags`: above `MAX_TAGS_BYTES`.
+ * - `User`: empty: the anonymous clients have no user in common.
  */
 export class InvalidPublication extends Data.TaggedError("InvalidPublication")<{
-  readonly reason: "Channel" | "UnknownNamespace" | "Data" | "TooLarge" | "IdempotencyKey" | "Tags"
+  readonly reason: "Channel" | "UnknownNamespace" | "Data" | "TooLarge" | "IdempotencyKey" | "Tags" | "User"
   readonly channel: string
   readonly message: string
 }> {}
@@ -74,11 +76,19 @@ export class Publisher extends Context.Tag("fanfare/Publisher")<
       publication: Publication.Publication,
       options?: Options
     ) => Effect.Effect<History.Position | undefined, Broker.BrokerError | InvalidPublication>
+    /**
+     * Pushes a JSON value to every connection of a user that speaks the client
+     * protocol, on every instance, outside of any channel. Success means that
+     * the broker has accepted it; it is delivered at most once, and kept
+     * nowhere.
+     */
+    readonly message: (user: string, data: unknown) => Effect.Effect<void, Broker.BrokerError | InvalidPublication>
   }
 >() {}
 
 const make = Effect.gen(function* () {
   const broker = yield* Broker.Broker
+  const cluster = yield* Cluster.Cluster
   const config = yield* ServerConfig.ServerConfig
   const metrics = yield* Metrics.Metrics
 
@@ -95,6 +105,17 @@ const make = Effect.gen(function* () {
     return undefined
   }
 
+  const checkSize = (channel: string, data: string): InvalidPublication | undefined => {
+    const bytes = Buffer.byteLength(data)
+    return bytes <= MAX_BYTES
+      ? undefined
+      : new InvalidPublication({
+          reason: "TooLarge",
+          channel,
+          message: `a publication has at most ${MAX_BYTES} bytes, this one ${bytes}`
+        })
+  }
+
   const check = (channel: string, data: string): InvalidPublication | undefined => {
     const parsed = Channel.parse(channel, config.channel.max_length)
     if (Either.isLeft(parsed)) return new InvalidPublication({ reason: "Channel", channel, message: parsed.left })
@@ -105,15 +126,14 @@ const make = Effect.gen(function* () {
         message: `no namespace "${Channel.namespace(channel)}"; known: ${Namespace.known(config.channel)}`
       })
     }
-    const bytes = Buffer.byteLength(data)
-    if (bytes > MAX_BYTES) {
-      return new InvalidPublication({
-        reason: "TooLarge",
-        channel,
-        message: `a publication has at most ${MAX_BYTES} bytes, this one ${bytes}`
-      })
-    }
-    return undefined
+    return checkSize(channel, data)
+  }
+
+  const toJson = (channel: string, data: unknown): Either.Either<string, InvalidPublication> => {
+    const text = Either.getOrUndefined(Either.try((): string | undefined => JSON.stringify(data)))
+    return text === undefined
+      ? Either.left(new InvalidPublication({ reason: "Data", channel, message: "data is not a JSON value" }))
+      : Either.right(text)
   }
 
   const publishRaw = (
@@ -141,15 +161,26 @@ const make = Effect.gen(function* () {
   return Publisher.of({
     publishRaw,
     publish: (channel, data, options) =>
-      Effect.suspend((): Effect.Effect<History.Position | undefined, Broker.BrokerError | InvalidPublication> => {
-        const text = Either.getOrUndefined(Either.try((): string | undefined => JSON.stringify(data)))
-        return text === undefined
-          ? Effect.fail(new InvalidPublication({ reason: "Data", channel, message: "data is not a JSON value" }))
-          : publishRaw(channel, Publication.fromJson(text), options)
+      Effect.flatMap(
+        Effect.suspend(() => toJson(channel, data)),
+        (text) => publishRaw(channel, Publication.fromJson(text), options)
+      ),
+    message: (user, data) =>
+      Effect.gen(function* () {
+        if (user === "") {
+          return yield* new InvalidPublication({ reason: "User", channel: "", message: "a message is for a user" })
+        }
+        const text = yield* toJson("", data)
+        const invalid = checkSize("", text)
+        if (invalid !== undefined) return yield* invalid
+        yield* cluster.message(user, text)
       })
   })
 })
 
 /** Publishes through the broker. */
-export const layer: Layer.Layer<Publisher, never, Broker.Broker | Metrics.Metrics | ServerConfig.ServerConfig> =
-  Layer.effect(Publisher, make)
+export const layer: Layer.Layer<
+  Publisher,
+  never,
+  Broker.Broker | Cluster.Cluster | Metrics.Metrics | ServerConfig.ServerConfig
+> = Layer.effect(Publisher, make)

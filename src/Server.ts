@@ -1,6 +1,10 @@
 /** The whole server: composes the layers, and picks the broker. */
 import * as Etag from "@effect/platform/Etag"
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
+import type * as HttpApp from "@effect/platform/HttpApp"
+import type * as HttpRouter from "@effect/platform/HttpRouter"
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodeHttpPlatform from "@effect/platform-node/NodeHttpPlatform"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
@@ -10,22 +14,31 @@ import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
 import type { Buffer } from "node:buffer"
 import { createServer, type Server as NodeServer, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
 import type { Duplex } from "node:stream"
 import * as Broker from "./Broker.ts"
 import * as RedisBroker from "./Broker/Redis.ts"
+import * as Clients from "./Clients.ts"
+import * as Cluster from "./Cluster.ts"
 import * as Connections from "./Connections.ts"
 import * as Hooks from "./Hooks.ts"
 import * as Api from "./http/Api.ts"
+import * as Authorization from "./http/Authorization.ts"
+import * as Body from "./http/Body.ts"
+import * as Docs from "./http/Docs.ts"
 import * as Health from "./http/Health.ts"
-import { intercept } from "./http/Listeners.ts"
+import { ending, intercept } from "./http/Listeners.ts"
 import * as Page from "./http/Page.ts"
 import * as ServerApi from "./http/ServerApi.ts"
 import * as Hub from "./Hub.ts"
+import * as Instance from "./Instance.ts"
 import { atMost } from "./internal/time.ts"
 import * as Metrics from "./Metrics.ts"
+import * as Presence from "./Presence.ts"
+import * as RedisPresence from "./Presence/Redis.ts"
 import * as Publisher from "./Publisher.ts"
 import * as ServerConfig from "./ServerConfig.ts"
 import * as Upgrade from "./transport/Upgrade.ts"
@@ -40,25 +53,60 @@ export class ListenError extends Data.TaggedError("ListenError")<{
 }> {}
 
 /** What a server offers to the program around it. */
-export type Provided = Publisher.Publisher | Broker.Broker | Connections.Connections | Metrics.Metrics
+export type Provided =
+  | Publisher.Publisher
+  | Broker.Broker
+  | Cluster.Cluster
+  | Connections.Connections
+  | Metrics.Metrics
+  | Presence.Presence
 
-type Claim = "own paths" | "everything"
+/** The HTTP server of `http_server.internal_port`; none where that is off. */
+class InternalServer extends Context.Tag("fanfare/InternalServer")<InternalServer, NodeServer | undefined>() {}
 
-const attach = (claim: Claim) =>
+/** Which paths of an HTTP server are Fanfare's. */
+interface Claim {
+  /** The others are left to the listeners that were there before. */
+  readonly owns: (url: string) => boolean
+  /** Those that are served; the others are answered with 404. */
+  readonly serves: (url: string) => boolean
+}
+
+const everything: Claim = { owns: () => true, serves: () => true }
+
+/** The main server beside an internal one. Says what it serves, not what it does not: paths have several spellings. */
+const withoutInternal: Claim = { owns: () => true, serves: Api.isPage }
+
+const internalOnly: Claim = { owns: () => true, serves: Api.owns }
+
+const NOT_FOUND = HttpServerResponse.text("not found\n", { status: 404 })
+
+const attach = (claim: Claim, internal: NodeServer | undefined) =>
   Effect.gen(function* () {
     const server = yield* HttpServer
     const connections = yield* Connections.Connections
-    const app = yield* HttpApiBuilder.httpApp
-    const handle = yield* NodeHttpServer.makeHandler(app)
+    const app: HttpApp.Default<unknown, HttpRouter.HttpRouter.DefaultServices> = yield* HttpApiBuilder.httpApp
+    const routed = Effect.catchIf(app, Predicate.isTagged("RouteNotFound"), () => NOT_FOUND)
     const upgrade = yield* Upgrade.make
+
+    const serve = ({ owns, serves }: Claim, on: NodeServer) =>
+      Effect.gen(function* () {
+        const served = Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ url }) =>
+          serves(url) ? routed : NOT_FOUND
+        )
+        const handle = yield* NodeHttpServer.makeHandler(Body.leavingUnread(served))
+        yield* intercept(on, "request", (request, response: ServerResponse) => {
+          if (!owns(request.url ?? "")) return false
+          handle(request, ending(request, response))
+          return true
+        })
+      })
 
     const othersUpgrade = server.listenerCount("upgrade") > 0
 
-    yield* intercept(server, "request", (request, response: ServerResponse) => {
-      if (claim === "own paths" && !Api.owns(request.url ?? "")) return false
-      handle(request, response)
-      return true
-    })
+    yield* serve(claim, server)
+    // Without an upgrade listener, Node takes an upgrade for an ordinary request.
+    if (internal !== undefined) yield* serve(internalOnly, internal)
     yield* intercept(server, "upgrade", (request, socket: Duplex, head: Buffer) => {
       if (Upgrade.owns(request.url ?? "")) {
         upgrade(request, socket, head)
@@ -72,52 +120,83 @@ const attach = (claim: Claim) =>
     yield* Effect.addFinalizer(() => connections.drain)
   })
 
+/** On the server of a program, beside what is its own there. */
+const attachBeside = Effect.gen(function* () {
+  const { http_api, http_server } = yield* ServerConfig.ServerConfig
+  if (http_server.internal_port !== 0) {
+    yield* Effect.logWarning(
+      "http_server.internal_port: not used by an embedded server, which serves everything on its own"
+    )
+  }
+  // A program may document itself at these paths, while there is nothing of ours to document.
+  const owns = (url: string): boolean => Api.owns(url) && (http_api.key !== undefined || !Api.isDocs(url))
+  yield* attach({ owns, serves: () => true }, undefined)
+})
+
+const attachStandalone = Effect.flatMap(InternalServer, (internal) =>
+  attach(internal === undefined ? everything : withoutInternal, internal)
+)
+
 const api = Layer.mergeAll(
   HttpApiBuilder.api(Api.Api),
   HttpApiBuilder.Router.Live,
   HttpApiBuilder.Middleware.layer
-).pipe(Layer.provide(Layer.mergeAll(Health.layer, ServerApi.layer, Page.layer)))
+).pipe(
+  Layer.provide(
+    Layer.mergeAll(Health.layer, ServerApi.layer.pipe(Layer.provide(Authorization.layer)), Docs.layer, Page.layer)
+  )
+)
 
 // NodeHttpServer.layerContext would open the terminal too, and with it stdin.
 const platform = Layer.mergeAll(NodeHttpPlatform.layer, Etag.layerWeak, NodeFileSystem.layer, NodePath.layer)
 
-const layerAttached = (claim: Claim) =>
-  Layer.scopedDiscard(attach(claim)).pipe(
+/** What connects the instances: publications, and who is where. */
+type Shared = Broker.Broker | Presence.Presence
+
+/** Everything but the HTTP servers, and the configuration. */
+const over = <E0, R0, E, R>(attached: Effect.Effect<void, E0, R0>, shared: Layer.Layer<Shared, E, R>) =>
+  Layer.scopedDiscard(attached).pipe(
     Layer.provide(Layer.mergeAll(api, platform)),
     Layer.provideMerge(Layer.mergeAll(Connections.layer, Publisher.layer)),
-    Layer.provide(Hub.layer)
+    Layer.provideMerge(Cluster.layer),
+    Layer.provide(Layer.mergeAll(Hub.layer, Clients.layer, Instance.layer)),
+    Layer.provideMerge(shared),
+    Layer.provideMerge(Metrics.layer)
   )
 
-const over = <E, R>(claim: Claim, broker: Layer.Layer<Broker.Broker, E, R>) =>
-  layerAttached(claim).pipe(Layer.provideMerge(broker), Layer.provideMerge(Metrics.layer))
-
-/** The server over a broker of one's own. */
+/** The server over a broker of one's own; with more than one instance, `presence` has to be shared as well. */
 export const layerWithBroker = <E, R>(
-  broker: Layer.Layer<Broker.Broker, E, R | Metrics.Metrics>
+  broker: Layer.Layer<Broker.Broker, E, R | Metrics.Metrics>,
+  presence: Layer.Layer<Presence.Presence, E, R | Metrics.Metrics> = Presence.layerMemory
 ): Layer.Layer<
   Provided,
   E | ServerConfig.ConfigError,
   Exclude<R, Metrics.Metrics> | HttpServer | Hooks.Hooks | ServerConfig.ServerConfig
-> => over("own paths", broker)
+> => over(attachBeside, Layer.merge(broker, presence))
 
 /** Redis where `redis_url` is set, else in process. */
-const layerBroker: Layer.Layer<Broker.Broker, never, ServerConfig.ServerConfig | Metrics.Metrics> = Layer.unwrapEffect(
-  Effect.map(ServerConfig.ServerConfig, (config) =>
-    config.redis_url === undefined ? Broker.layerMemory : RedisBroker.layer(config.redis_url)
+const layerShared: Layer.Layer<Shared, never, ServerConfig.ServerConfig | Metrics.Metrics> = Layer.unwrapEffect(
+  Effect.map(
+    ServerConfig.ServerConfig,
+    (config): Layer.Layer<Shared, never, ServerConfig.ServerConfig | Metrics.Metrics> =>
+      config.redis_url === undefined
+        ? Layer.merge(Broker.layerMemory, Presence.layerMemory)
+        : Layer.provideMerge(RedisPresence.layer, RedisBroker.layer(config.redis_url))
   )
 )
 
 /**
  * Fanfare inside a program: on an HTTP server of the program's, beside its own
  * routes and upgrades. It claims `/connection/websocket`, `/channels/…`,
- * `/api/…`, `/health/…` and `/metrics`. Closing the scope drains it and takes
- * its listeners off; the HTTP server stays.
+ * `/api/…`, `/health/…` and `/metrics`, and with an `http_api.key`
+ * `/openapi.json` and `/docs`. Closing the scope drains it and takes its
+ * listeners off; the HTTP server stays.
  */
 export const layer: Layer.Layer<
   Provided,
   ServerConfig.ConfigError,
   HttpServer | Hooks.Hooks | ServerConfig.ServerConfig
-> = layerWithBroker(layerBroker)
+> = over(attachBeside, layerShared)
 
 /** What an HTTP client has to send its headers. */
 const HEADERS_TIMEOUT = Duration.seconds(10)
@@ -132,18 +211,23 @@ const closeServer = (server: NodeServer): Effect.Effect<void> =>
     server.closeIdleConnections()
   }).pipe(atMost(CLOSE_TIMEOUT), Effect.zipRight(Effect.sync(() => server.closeAllConnections())))
 
-const layerHttpServer: Layer.Layer<HttpServer> = Layer.scoped(
-  HttpServer,
-  Effect.acquireRelease(
-    Effect.sync(() =>
-      createServer({
-        headersTimeout: Duration.toMillis(HEADERS_TIMEOUT),
-        requestTimeout: Duration.toMillis(REQUEST_TIMEOUT)
-      })
-    ),
-    closeServer
+const makeServer = (): NodeServer =>
+  createServer({
+    headersTimeout: Duration.toMillis(HEADERS_TIMEOUT),
+    requestTimeout: Duration.toMillis(REQUEST_TIMEOUT)
+  })
+
+const layerHttpServers: Layer.Layer<HttpServer | InternalServer, never, ServerConfig.ServerConfig> =
+  Layer.scopedContext(
+    Effect.gen(function* () {
+      const { http_server } = yield* ServerConfig.ServerConfig
+      const acquire = Effect.acquireRelease(Effect.sync(makeServer), closeServer)
+      const servers = Effect.all([acquire, http_server.internal_port === 0 ? Effect.void : acquire])
+      // Both close at the same time: what has to be waited for is waited for once.
+      const [main, internal] = yield* Effect.parallelFinalizers(servers)
+      return Context.make(HttpServer, main).pipe(Context.add(InternalServer, internal ?? undefined))
+    })
   )
-)
 
 /** Listens; a scope's end does not undo it, closing the server does. */
 const listen = (server: NodeServer, host: string, port: number): Effect.Effect<AddressInfo, ListenError> =>
@@ -163,20 +247,26 @@ export class Address extends Context.Tag("fanfare/Address")<Address, AddressInfo
 const layerListening = Layer.effect(
   Address,
   Effect.gen(function* () {
-    const { host, port } = yield* ServerConfig.ServerConfig
+    const { host, http_server, port } = yield* ServerConfig.ServerConfig
+    const internal = yield* InternalServer
+    // First, so that nobody connects to a server that then does not start.
+    if (internal !== undefined) {
+      yield* listen(internal, http_server.internal_host ?? host, http_server.internal_port)
+    }
     return yield* listen(yield* HttpServer, host, port)
   })
 )
 
 /**
- * A server of its own, listening on `host` and `port`, with the page at `/`.
- * Closing the scope drains it and closes its HTTP server.
+ * A server of its own, listening on `host` and `port`, with the page at `/`;
+ * with `http_server.internal_port`, what is not for clients is served there
+ * alone. Closing the scope drains it and closes its HTTP servers.
  */
 export const layerStandalone: Layer.Layer<
   Provided | Address,
   ServerConfig.ConfigError | ListenError,
   Hooks.Hooks | ServerConfig.ServerConfig
-> = layerListening.pipe(Layer.provideMerge(over("everything", layerBroker)), Layer.provide(layerHttpServer))
+> = layerListening.pipe(Layer.provideMerge(over(attachStandalone, layerShared)), Layer.provide(layerHttpServers))
 
 /** Runs a server until interrupted, for programs that are nothing else. */
 export const launch = Layer.launch(layerStandalone)

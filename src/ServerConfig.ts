@@ -14,18 +14,18 @@ import * as Channel from "./Channel.ts"
 import { ConfigError, decodeTree, overlay } from "./config/decode.ts"
 import * as Text from "./config/Duration.ts"
 import * as Option from "./config/Option.ts"
+import * as TokenOptions from "./config/TokenOptions.ts"
 import * as Namespace from "./Namespace.ts"
 
 export { ConfigError } from "./config/decode.ts"
 
 const KIB = 1024
 
-const duration = (default_: Duration.DurationInput, doc: string, status: Option.Status = "active") =>
+const duration = (default_: Duration.DurationInput, doc: string) =>
   Option.make(Text.FromText, Duration.decode(default_), {
     kind: "text",
     doc,
-    expected: 'a duration such as "30s"',
-    status
+    expected: 'a duration such as "30s"'
   })
 
 const positiveDuration = (default_: Duration.DurationInput, doc: string) =>
@@ -42,7 +42,6 @@ const integer = (
   about: {
     readonly least?: number
     readonly most?: number
-    readonly status?: Option.Status
     readonly env?: string
   } = {}
 ) => {
@@ -53,30 +52,26 @@ const integer = (
     unit,
     doc,
     expected: about.most === undefined ? `a whole number, ${least} or more` : `a whole number from ${least} to ${most}`,
-    status: about.status ?? "active",
     ...(about.env === undefined ? {} : { env: about.env })
   })
 }
 
-const secret = (doc: string, status: Option.Status = "active") =>
+const secret = (doc: string) =>
   Option.make(Schema.UndefinedOr(Schema.Redacted(Schema.NonEmptyString)), undefined, {
     kind: "text",
     doc,
     expected: "a text that is not empty",
-    status,
     secret: true
   })
 
-const optionalText = (doc: string, status: Option.Status = "active") =>
+const optionalText = (doc: string) =>
   Option.make(Schema.UndefinedOr(Schema.NonEmptyString), undefined, {
     kind: "text",
     doc,
-    status,
     expected: "a text that is not empty"
   })
 
-const flag = (default_: boolean, doc: string, status: Option.Status = "active") =>
-  Option.make(Schema.Boolean, default_, { kind: "boolean", doc, status })
+const flag = (default_: boolean, doc: string) => Option.make(Schema.Boolean, default_, { kind: "boolean", doc })
 
 const list = (doc: string, expected: string) =>
   Option.make(Schema.Array(Schema.NonEmptyString), [], { kind: "list", doc, expected })
@@ -151,7 +146,10 @@ export const options = {
       "10 seconds",
       "a client that has not sent `connect` by then is disconnected with 3502"
     ),
-    expired_close_delay: duration("25 seconds", "grace for an expired connection", "later"),
+    expired_close_delay: positiveDuration(
+      "25 seconds",
+      "grace for an expired connection, then it is disconnected with 3005, and for an expired subscription, then it is ended with 2501"
+    ),
     reply_max_size: integer(
       1024 * KIB,
       "bytes",
@@ -173,22 +171,34 @@ export const options = {
         expected: 'a duration above 0, up to "30m"'
       }
     ),
-    presence_update_interval: duration("25 seconds", "how often presence is refreshed", "later"),
-    user_connection_limit: integer(0, "connections", "connections of one user; 0: no limit", {
-      least: 0,
-      status: "later"
-    }),
-    command_rate: integer(0, "commands/s", "of one connection; 0: no limit", { least: 0, status: "later" }),
-    token: {
-      hmac_secret_key: secret(
-        "verifies HS256, HS384 and HS512 tokens; until then every client that needs one is refused",
-        "later"
-      ),
-      rsa_public_key: secret("verifies RS tokens; until then every client that needs one is refused", "later"),
-      ecdsa_public_key: secret("verifies ES tokens; until then every client that needs one is refused", "later"),
-      audience: optionalText("the `aud` that a token must have", "later"),
-      issuer: optionalText("the `iss` that a token must have", "later")
-    }
+    presence_update_interval: Option.make(
+      Text.FromText.pipe(Schema.greaterThanDuration(0), Schema.lessThanOrEqualToDuration("1 hour")),
+      Duration.seconds(25),
+      {
+        kind: "text",
+        doc: "how often presence is refreshed in Redis; who is on an instance that is gone is present for twice as long at most",
+        expected: 'a duration above 0, up to "1h"'
+      }
+    ),
+    user_connection_limit: integer(
+      0,
+      "connections",
+      "connections of one user to one instance, the anonymous ones not counted; one more is disconnected with 3504; 0: no limit",
+      { least: 0 }
+    ),
+    command_rate: integer(
+      0,
+      "commands/s",
+      "of one connection, and as many at once; more are answered with error 111, and twice as many disconnect it with 3013, as does the first one too many that has no answer; 0: no limit",
+      { least: 0 }
+    ),
+    error_limit: integer(
+      1000,
+      "errors/min",
+      "refusals of commands of one connection, and as many at once; one more disconnects it with 3509; 0: no limit",
+      { least: 0 }
+    ),
+    token: TokenOptions.options
   },
   channel: {
     max_length: integer(255, "characters", "longest channel name"),
@@ -206,7 +216,14 @@ export const options = {
     trusted_proxies: list(
       "addresses and CIDR ranges whose `X-Forwarded-For` and `X-Forwarded-Host` are believed",
       "a list of addresses such as 10.0.0.0/8"
-    )
+    ),
+    internal_port: integer(
+      0,
+      "",
+      "port on which alone the server API, its documentation, `/metrics` and `/health/…` are served; 0: on `port`; not for an embedded server",
+      { least: 0, most: 65535 }
+    ),
+    internal_host: optionalText("address to listen on with it; `host` by default")
   },
   broker: {
     memory: {
@@ -255,7 +272,7 @@ export type Input = { readonly [key: string]: unknown }
 /** A configuration, and what its owner should be told about it. */
 export interface Loaded {
   readonly config: Config
-  /** One line each: a variable that means nothing, an option that is not active in this version. */
+  /** One line each: a variable that means nothing, a weak secret. */
   readonly warnings: ReadonlyArray<string>
 }
 
@@ -306,29 +323,14 @@ const contradictions = (config: Config): ConfigError | undefined => {
   return undefined
 }
 
-const later = new Set(
-  Option.leaves(options)
-    .filter(({ option }) => option.status === "later")
-    .map(({ path }) => path.join("."))
-)
-const laterInNamespace = new Set(
-  Option.leaves(Namespace.options)
-    .filter(({ option }) => option.status === "later")
-    .map(({ path }) => path.join("."))
-)
-
-const notActive = (path: string): boolean =>
-  later.has(path) ||
-  (path.startsWith("channel.namespaces[") && laterInNamespace.has(path.slice(path.lastIndexOf(".") + 1)))
-
 /** Decodes a configuration. Fails with `ConfigError` on an unknown key, a wrong type or a contradiction. */
 export const load = (
   file: Input,
   environment: Readonly<Record<string, string | undefined>> = {}
 ): Either.Either<Loaded, ConfigError> => {
   const { value, unknown } = overlay(options, file, environment, RESERVED)
-  return Either.flatMap(decodeTree(options, value, ""), ({ value: decoded, set }) => {
-    const given = decoded as Config
+  return Either.flatMap(decodeTree(options, value, ""), (decoded) => {
+    const given = decoded as unknown as Config
     const config: Config = opensNothing(value) ? given : { ...given, channel: { ...given.channel, ...openChannels } }
     const wrong = contradictions(config)
     if (wrong !== undefined) return Either.left(wrong)
@@ -336,7 +338,7 @@ export const load = (
       config,
       warnings: [
         ...unknown.map((name) => `${name}: unknown variable, ignored`),
-        ...set.filter(notActive).map((path) => `${path}: not active in this version`)
+        ...TokenOptions.warnings(config.client.token)
       ]
     })
   })

@@ -2,15 +2,18 @@
  * What a connection says and hears: the port between the actor, which moves
  * frames, and the two protocols, which give them a meaning.
  */
+import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Broker from "./Broker.ts"
+import type * as Clients from "./Clients.ts"
 import type * as Frame from "./Frame.ts"
 import type * as Hooks from "./Hooks.ts"
 import type * as Hub from "./Hub.ts"
 import { atMost } from "./internal/time.ts"
 import type * as Metrics from "./Metrics.ts"
+import type * as Presence from "./Presence.ts"
 import type { Disconnect } from "./protocol/Codes.ts"
 import type { ClientInfo } from "./protocol/Publication.ts"
 import type * as Publisher from "./Publisher.ts"
@@ -40,6 +43,8 @@ export interface Outlet {
   readonly send: (text: string) => void
   /** Puts a task in the inbox. */
   readonly submit: (task: Task) => void
+  /** Whether the inbox is at its bound. */
+  readonly isBusy: () => boolean
   /** Ends the connection; the first call wins. `detail` is for the log. */
   readonly end: (disconnect: Disconnect, detail?: string) => void
 }
@@ -53,6 +58,8 @@ export interface Session {
   readonly pingText: string | undefined
   /** Whether the client has introduced itself; until then `client.stale_close_delay` runs. */
   readonly established: () => boolean
+  /** Ends what has expired. `now` is in milliseconds. */
+  readonly sweep: (now: number) => void
   /** Leaves all channels and tells the hooks. */
   readonly close: (disconnect: Disconnect) => Effect.Effect<void>
 }
@@ -60,17 +67,30 @@ export interface Session {
 /** What sessions work with. */
 export interface Services {
   readonly broker: Context.Tag.Service<Broker.Broker>
+  readonly clients: Context.Tag.Service<Clients.Clients>
+  readonly clock: Clock.Clock
   readonly config: ServerConfig.Config
   readonly hooks: Context.Tag.Service<Hooks.Hooks>
   readonly hub: Context.Tag.Service<Hub.Hub>
   readonly metrics: Context.Tag.Service<Metrics.Metrics>
+  readonly presence: Context.Tag.Service<Presence.Presence>
   readonly publisher: Context.Tag.Service<Publisher.Publisher>
 }
+
+/** Seconds until a Unix time, 1 at least: what a client is told; `undefined` where nothing expires. */
+export const ttl = ({ clock }: Pick<Services, "clock">, expiresAt: number | undefined): number | undefined =>
+  expiresAt === undefined ? undefined : Math.max(1, Math.floor(expiresAt - clock.unsafeCurrentTimeMillis() / 1000))
+
+/** Whether the grace for what expires at a Unix time in seconds is over. */
+export const isOver = ({ config }: Pick<Services, "config">, expiresAt: number | undefined, now: number): boolean =>
+  expiresAt !== undefined && now >= expiresAt * 1000 + Duration.toMillis(config.client.expired_close_delay)
 
 /** A subscription of a connection, as the hub has it. */
 export class Subscription implements Hub.Subscription {
   readonly encoding: Hub.Encoding
   readonly isPositioned: boolean
+  readonly hearsAttendance: boolean
+  readonly excludes: string | undefined
   readonly #outlet: Outlet
   readonly #channel: string
   readonly #ended: (channel: string, why: Metrics.Insufficiency) => void
@@ -78,15 +98,16 @@ export class Subscription implements Hub.Subscription {
   /** `ended`: it was positioned, and is told that it misses something. */
   constructor(
     outlet: Outlet,
-    encoding: Hub.Encoding,
     channel: string,
-    isPositioned: boolean,
-    ended: (channel: string, why: Metrics.Insufficiency) => void
+    ended: (channel: string, why: Metrics.Insufficiency) => void,
+    gets: Pick<Hub.Subscription, "encoding" | "isPositioned" | "hearsAttendance" | "excludes">
   ) {
     this.#outlet = outlet
-    this.encoding = encoding
+    this.encoding = gets.encoding
     this.#channel = channel
-    this.isPositioned = isPositioned
+    this.isPositioned = gets.isPositioned
+    this.hearsAttendance = gets.hearsAttendance
+    this.excludes = gets.excludes
     this.#ended = ended
   }
 

@@ -1,9 +1,12 @@
 /** What the library exports. Each module is a namespace: `Hooks.layer`, `Server.layer`. */
 export * as Broker from "./Broker.ts"
 export * as RedisBroker from "./Broker/Redis.ts"
+export * as Cluster from "./Cluster.ts"
 export * as Hooks from "./Hooks.ts"
 export * as Metrics from "./Metrics.ts"
 export * as Namespace from "./Namespace.ts"
+export * as Presence from "./Presence.ts"
+export * as RedisPresence from "./Presence/Redis.ts"
 export * as Publisher from "./Publisher.ts"
 export * as Server from "./Server.ts"
 export * as ServerConfig from "./ServerConfig.ts"

@@ -16,6 +16,7 @@ import { readFile } from "node:fs/promises"
 import process from "node:process"
 import { parseArgs } from "node:util"
 import * as Banner from "./Banner.ts"
+import * as Token from "./cli/Token.ts"
 import * as Hooks from "./Hooks.ts"
 import * as Server from "./Server.ts"
 import * as ServerConfig from "./ServerConfig.ts"
@@ -24,6 +25,7 @@ import { version } from "./version.ts"
 const HELP = `fanfare ${version}: a real-time WebSocket server
 
   fanfare [--config FILE]   start it; FILE is JSON (or FANFARE_CONFIG names it)
+  fanfare token --user 42   print a token to try things out with; see fanfare token --help
   fanfare --version
   fanfare --help
 
@@ -106,13 +108,18 @@ const serve = ({ config, warnings }: ServerConfig.Loaded) =>
     )
   )
 
+const load = (given: string | undefined) =>
+  Effect.gen(function* () {
+    const path = given ?? process.env["FANFARE_CONFIG"]
+    return yield* ServerConfig.load(path === undefined ? {} : yield* readConfig(path), process.env)
+  })
+
 const program = Effect.gen(function* () {
+  if (process.argv[2] === "token") return yield* Token.run(process.argv.slice(3), load)
   const options = yield* parseArguments
   if (options.help) return yield* Console.log(HELP)
   if (options.version) return yield* Console.log(version)
-  const path = options.config ?? process.env["FANFARE_CONFIG"]
-  const file = path === undefined ? {} : yield* readConfig(path)
-  return yield* serve(yield* ServerConfig.load(file, process.env))
+  return yield* serve(yield* load(options.config))
 })
 
 // Not NodeRuntime.runMain: it calls process.exit, and forgets its handlers on

@@ -38,6 +38,8 @@ const subscription = (isPositioned = true, room = Infinity) => {
   const one: Subscription = {
     encoding: "plain",
     isPositioned,
+    hearsAttendance: false,
+    excludes: undefined,
     deliver: (frame) => {
       const texts = Array.from({ length: Frame.count(frame) }, (_, index) =>
         Frame.slice(frame, index, index + 1)

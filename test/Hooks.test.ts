@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as FastCheck from "effect/FastCheck"
 import * as Layer from "effect/Layer"
+import { generateKeyPairSync, type KeyObject } from "node:crypto"
 import * as Hooks from "../src/Hooks.ts"
 import * as Codes from "../src/protocol/Codes.ts"
 import * as ServerConfig from "../src/ServerConfig.ts"
@@ -71,7 +72,7 @@ const ASKS = [
   "read the history when subscribed"
 ] as const
 
-const answer = ({ place, client, ask }: Question, options: Allowed): Either.Either<void, Hooks.Rejected> => {
+const answer = ({ place, client, ask }: Question, options: Allowed): Either.Either<unknown, Hooks.Rejected> => {
   const hooks = build(Hooks.layerConfig, { channel: place.input(options) })
   const subscribed = ask.endsWith("when subscribed")
   if (ask === "subscribe") return decide(hooks.onSubscribe(subscribe(client, place.channel)))
@@ -183,7 +184,13 @@ describe("Hooks.layerConfig, permissions", () => {
 })
 
 describe("Hooks.layerConfig, connect", () => {
-  const KEYS = ["hmac_secret_key", "rsa_public_key", "ecdsa_public_key"]
+  const pem = ({ publicKey }: { readonly publicKey: KeyObject }): string =>
+    publicKey.export({ type: "spki", format: "pem" }).toString()
+  const KEYS = [
+    ["hmac_secret_key", "k"],
+    ["rsa_public_key", pem(generateKeyPairSync("rsa", { modulusLength: 2048 }))],
+    ["ecdsa_public_key", pem(generateKeyPairSync("ec", { namedCurve: "P-256" }))]
+  ] as const
   const refusal = (input: ServerConfig.Input, token: string) =>
     Either.flip(decide(build(Hooks.layerConfig, input).onConnect(connect(token)))).pipe(Either.getOrUndefined)
 
@@ -196,14 +203,16 @@ describe("Hooks.layerConfig, connect", () => {
     expect(refusal({}, "t")?.detail).toContain("no key")
   })
 
-  it.each(KEYS)("with %s disconnects a client without a token with 3500, and says what would permit it", (key) => {
-    const client = { token: { [key]: "k" } }
-    expect(refusal({ client }, "")).toMatchObject({ code: 3500, disconnect: true })
-    expect(refusal({ client }, "")?.detail).toContain("client.allow_anonymous_connect_without_token")
-    const permitted = { client: { ...client, allow_anonymous_connect_without_token: true } }
-    expect(decide(build(Hooks.layerConfig, permitted).onConnect(connect("")))).toEqual(Either.right({ user: "" }))
-    expect(refusal(permitted, "t")).toMatchObject({ code: 3500, disconnect: true })
-  })
+  it.each(KEYS)(
+    "with %s disconnects a client without a token with 3500, and says what would permit it",
+    (name, key) => {
+      const client = { token: { [name]: key } }
+      expect(refusal({ client }, "")).toMatchObject({ code: 3500, disconnect: true })
+      expect(refusal({ client }, "")?.detail).toContain("client.allow_anonymous_connect_without_token")
+      const permitted = { client: { ...client, allow_anonymous_connect_without_token: true } }
+      expect(decide(build(Hooks.layerConfig, permitted).onConnect(connect("")))).toEqual(Either.right({ user: "" }))
+    }
+  )
 })
 
 describe("Hooks.layerConfig, calls", () => {

@@ -99,7 +99,9 @@ const start = (stub: Stub, check = "20m") =>
         Effect.sync(() => {
           stub.sink = sink
         }),
-      settled: Effect.void
+      settled: Effect.void,
+      sendControl: () => Effect.succeed(1),
+      listenControl: () => Effect.void
     })
     const context = yield* Layer.build(
       Hub.layer.pipe(
@@ -117,6 +119,8 @@ type Running = Effect.Effect.Success<ReturnType<typeof start>>
 class Member implements Hub.Subscription {
   readonly encoding = "plain"
   readonly isPositioned: boolean
+  readonly hearsAttendance = false
+  readonly excludes = undefined
   readonly log: Array<string> = []
   joined: Hub.Joined | undefined
   ended: Metrics.Insufficiency | undefined

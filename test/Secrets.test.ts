@@ -1,6 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
+import { generateKeyPairSync, type KeyObject } from "node:crypto"
 import { inspect } from "node:util"
 import * as ServerConfig from "../src/ServerConfig.ts"
 
@@ -57,7 +58,7 @@ describe("ServerConfig, secrets", () => {
   const secrets = {
     redis_url: `redis://user:${SECRET}@h:6379`,
     http_api: { key: SECRET },
-    client: { token: { hmac_secret_key: SECRET, rsa_public_key: SECRET, ecdsa_public_key: SECRET } }
+    client: { token: { hmac_secret_key: SECRET } }
   }
 
   it("are in the configuration, and in no text of it", () => {
@@ -85,6 +86,8 @@ describe("ServerConfig, secrets", () => {
     ["the key stands where its object belongs", { http_api: SECRET }, {}],
     ["the token key stands where its object belongs", { client: { token: SECRET } }, {}],
     ["the key is misspelt", { http_api: { api_key: SECRET } }, {}],
+    ["a secret stands where a public key belongs", { client: { token: { rsa_public_key: SECRET } } }, {}],
+    ["the same in a variable", {}, { FANFARE_CLIENT_TOKEN_ECDSA_PUBLIC_KEY: SECRET }],
     ["the token key is misspelt", { client: { token: { hmac_secret: SECRET } } }, {}],
     ["the JSON of its object is malformed", {}, { FANFARE_HTTP_API: `{"key":"${SECRET}"` }],
     ["the JSON of an outer object is malformed", {}, { FANFARE_CLIENT: `{"token":{"hmac_secret_key":"${SECRET}"}` }]
@@ -95,8 +98,14 @@ describe("ServerConfig, secrets", () => {
 
   it("make a token required, each of them", () => {
     expect(ServerConfig.requiresToken(config({}))).toBe(false)
-    for (const key of ["hmac_secret_key", "rsa_public_key", "ecdsa_public_key"]) {
-      expect(ServerConfig.requiresToken(config({ client: { token: { [key]: SECRET } } }))).toBe(true)
+    const pem = ({ publicKey }: { readonly publicKey: KeyObject }) => publicKey.export({ type: "spki", format: "pem" })
+    for (const key of [
+      { hmac_secret_key: SECRET },
+      { rsa_public_key: pem(generateKeyPairSync("rsa", { modulusLength: 2048 })) },
+      { ecdsa_public_key: pem(generateKeyPairSync("ec", { namedCurve: "P-256" })) }
+    ]) {
+      expect(ServerConfig.requiresToken(config({ client: { token: key } }))).toBe(true)
     }
+    expect(ServerConfig.requiresToken(config({ client: { token: { audience: "us", issuer: "them" } } }))).toBe(false)
   })
 })

@@ -5,7 +5,6 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
-import * as Schema from "effect/Schema"
 import * as Option from "../src/config/Option.ts"
 import * as Namespace from "../src/Namespace.ts"
 import * as ServerConfig from "../src/ServerConfig.ts"
@@ -284,57 +283,6 @@ describe("ServerConfig.load, environment", () => {
   })
 })
 
-describe("ServerConfig.load, options that are not active", () => {
-  const active = { history_size: 10, history_ttl: "60s", history_meta_ttl: "1h", force_recovery: true }
-  const options = {
-    ...active,
-    force_positioning: true,
-    allow_history_for_client: true,
-    presence: true,
-    join_leave: true,
-    allow_presence_for_client: true
-  }
-
-  it("warns of each that is set, once, by its path", () => {
-    const file = {
-      channel: {
-        without_namespace: options,
-        namespaces: [
-          { name: "aa", ...active },
-          { name: "bb", ...options }
-        ]
-      }
-    }
-    const { warnings } = load(file, {
-      FANFARE_CLIENT_COMMAND_RATE: "5",
-      FANFARE_CHANNEL_WITHOUT_NAMESPACE_PRESENCE: "true"
-    })
-    const later = ["presence", "join_leave", "allow_presence_for_client"]
-    const paths = [
-      "client.command_rate",
-      ...later.map((key) => `channel.without_namespace.${key}`),
-      ...later.map((key) => `channel.namespaces[1].${key}`)
-    ]
-    expect(warnings.toSorted()).toEqual(paths.map((path) => `${path}: not active in this version`).toSorted())
-  })
-
-  it("warns of every option that says so, and of no other", () => {
-    const ones = Option.leaves(ServerConfig.options).filter(
-      ({ path }) => path[0] !== "channel" && path[0] !== "redis_url"
-    )
-    for (const { option, path } of ones) {
-      const value = option.secret
-        ? "secret"
-        : option.default === undefined
-          ? "x"
-          : Schema.encodeSync(option.schema)(option.default)
-      const file = path.reduceRight<unknown>((inner, key) => ({ [key]: inner }), value)
-      const expected = option.status === "later" ? [`${path.join(".")}: not active in this version`] : []
-      expect(load(file).warnings).toEqual(expected)
-    }
-  })
-})
-
 describe("ServerConfig.layer", () => {
   it.effect("logs the warnings and fails with what is wrong", () =>
     Effect.gen(function* () {
@@ -345,8 +293,8 @@ describe("ServerConfig.layer", () => {
       )
       const build = (input: ServerConfig.Input) =>
         Effect.scoped(Effect.either(Layer.build(Layer.provide(ServerConfig.layer(input), logger))))
-      expect(Either.isRight(yield* build({ client: { command_rate: 1 } }))).toBe(true)
-      expect(logs.flat()).toEqual(["client.command_rate: not active in this version"])
+      expect(Either.isRight(yield* build({ client: { token: { hmac_secret_key: "short" } } }))).toBe(true)
+      expect(logs.flat()).toEqual([expect.stringContaining("client.token.hmac_secret_key: shorter than 32 bytes")])
       const failed = yield* build({ port: "x" })
       expect(Either.isLeft(failed) && failed.left).toMatchObject({ _tag: "ConfigError" })
     })

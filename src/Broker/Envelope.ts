@@ -11,8 +11,12 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { ClientInfo, Publication } from "../protocol/Publication.ts"
 
-/** The version that this instance reads and writes. */
-export const VERSION = 1
+/**
+ * The newest version that this instance reads. A publication is written as
+ * version 1, a join or a leave as version 2: an instance that knows only
+ * version 1 would take it for a publication without `data`.
+ */
+export const VERSION = 2
 
 // Not Schema.Record, which would lose a tag named `__proto__`.
 const isTags = (value: unknown): value is Readonly<Record<string, string>> =>
@@ -20,6 +24,7 @@ const isTags = (value: unknown): value is Readonly<Record<string, string>> =>
 
 const Header = Schema.Struct({
   v: Schema.Int,
+  kind: Schema.optional(Schema.Literal("join", "leave")),
   /** `data` is not JSON. */
   text: Schema.optional(Schema.Boolean),
   info: Schema.optional(
@@ -43,7 +48,7 @@ const decodeHeader = Schema.decodeUnknownEither(Header)
 export const encode = (publication: Publication): string => {
   const { data, json, info, ...position } = publication
   const header: Header = {
-    v: VERSION,
+    v: publication.kind === undefined ? 1 : 2,
     ...(json ? {} : { text: true }),
     ...(info === undefined ? {} : { info: info.user === "" ? { ...info, user: undefined } : info }),
     ...position
@@ -58,7 +63,8 @@ const infoOf = ({ client, user = "", connInfo, chanInfo }: NonNullable<Header["i
   ...(chanInfo === undefined ? {} : { chanInfo })
 })
 
-const publicationOf = ({ text, info, offset, epoch, tags }: Header, data: string): Publication => ({
+const publicationOf = ({ kind, text, info, offset, epoch, tags }: Header, data: string): Publication => ({
+  ...(kind === undefined ? {} : { kind }),
   data,
   json: text !== true,
   ...(info === undefined ? {} : { info: infoOf(info) }),

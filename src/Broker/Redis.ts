@@ -13,6 +13,7 @@
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -35,9 +36,11 @@ import type * as History from "../History.ts"
 import * as Redis from "../internal/redis.ts"
 import { atMost, within } from "../internal/time.ts"
 import * as Metrics from "../Metrics.ts"
+import * as Entries from "../Presence/RedisEntries.ts"
 import type { Publication } from "../protocol/Publication.ts"
 import * as ServerConfig from "../ServerConfig.ts"
 import * as Envelope from "./Envelope.ts"
+import { Link as SharedLink } from "./Link.ts"
 import * as Streams from "./RedisStreams.ts"
 import * as Subscriptions from "./Subscriptions.ts"
 
@@ -94,6 +97,9 @@ export const supervise = <E>(
     return yield* Effect.forever(once)
   })
 
+/** What the link's scripts are for: streams, and presence. */
+const scripts = { ...Streams.scripts, ...Entries.scripts }
+
 interface Link {
   readonly publisher: Redis.Client
   readonly subscriber: Redis.Client
@@ -104,7 +110,7 @@ interface Link {
 const openLink = (url: Redacted.Redacted): Effect.Effect<Link, Redis.LinkLost, Scope.Scope> =>
   Effect.gen(function* () {
     const [publisher, subscriber] = yield* Effect.all(
-      [Redis.open(url, "fanfare-publisher", Streams.scripts), Redis.open(url, "fanfare-subscriber")],
+      [Redis.open(url, "fanfare-publisher", scripts), Redis.open(url, "fanfare-subscriber")],
       { concurrency: "unbounded" }
     )
     const [one, other] = yield* Effect.all([Redis.runId(publisher), Redis.runId(subscriber)])
@@ -127,31 +133,30 @@ const make = (url: Redacted.Redacted) =>
     /** Where streams are read: the link, or the one that is to be it. */
     let target: Streams.Target | undefined
     let sink: Sink | undefined
+    let hearControl: ((message: string) => void) | undefined
     let inFlight = 0
     let inFlightBytes = 0
 
     const failure = (reason: BrokerFailure, channel: string, what: string, cause?: unknown): BrokerError =>
       new BrokerError({ reason, channel, message: `${what} "${channel}": ${reason}`, cause })
 
-    const commandsOf = ({ subscriber: { redis } }: Link): Subscriptions.Commands<Redis.LinkLost> => {
-      const names = (channels: ReadonlyArray<string>) => channels.map(keys.topic)
-      return {
-        isRefusal: Redis.isRefusal,
-        subscribe: (channels) => Effect.asVoid(Redis.command(() => redis.subscribe(...names(channels)))),
-        unsubscribe: (channels) => Effect.asVoid(Redis.command(() => redis.unsubscribe(...names(channels))))
-      }
-    }
+    const commandsOf = ({ subscriber: { redis } }: Link): Subscriptions.Commands<Redis.LinkLost> => ({
+      isRefusal: Redis.isRefusal,
+      subscribe: (topics) => Effect.asVoid(Redis.command(() => redis.subscribe(...topics))),
+      unsubscribe: (topics) => Effect.asVoid(Redis.command(() => redis.unsubscribe(...topics)))
+    })
 
     /** Hands messages to the sink, and stops reading while it is full. */
     const listen = ({ subscriber }: Link): Effect.Effect<void, never, Scope.Scope> =>
       Effect.gen(function* () {
         const full = yield* Effect.makeLatch(false)
         subscriber.redis.on("message", (name: string, payload: string) => {
-          const channel = name.slice(topicPrefix.length)
-          if (sink === undefined || !subscriptions.isWanted(channel)) return
+          if (!subscriptions.isWanted(name)) return
+          if (!name.startsWith(topicPrefix)) return hearControl?.(payload)
+          if (sink === undefined) return
           const decoded = Envelope.decode(payload)
           if (Either.isLeft(decoded)) sink.undecodable()
-          else sink.offer(channel, decoded.right)
+          else sink.offer(name.slice(topicPrefix.length), decoded.right)
           if (sink.isFull()) {
             subscriber.pause()
             full.unsafeOpen()
@@ -289,7 +294,31 @@ const make = (url: Redacted.Redacted) =>
         Arr.flatten
       )
 
-    return Broker.of({
+    const listenControl = (instance: string, hear: (message: string) => void) => {
+      const topics = [keys.control(), keys.control(instance)]
+      return Effect.acquireRelease(
+        Effect.sync(() => {
+          hearControl = hear
+        }),
+        () =>
+          Effect.sync(() => {
+            hearControl = undefined
+            for (const topic of topics) subscriptions.release(topic)
+          })
+      ).pipe(
+        // Without a link they are wanted, and confirmed before the next one is live.
+        Effect.zipRight(Effect.forEach(topics, (topic) => Effect.forkScoped(Effect.ignore(subscriptions.want(topic))))),
+        Effect.asVoid
+      )
+    }
+
+    const sharedLink = SharedLink.of({
+      state,
+      run: (channel, what, changes, command) =>
+        Effect.suspend(() => bounded(target, channel, what, 0, changes ? "Failed" : "NotLive", command))
+    })
+
+    const broker = Broker.of({
       name: "redis",
       state,
       publish,
@@ -305,12 +334,19 @@ const make = (url: Redacted.Redacted) =>
       subscribe: (channel) =>
         Effect.suspend(() => {
           if (link === undefined) return Effect.fail(failure("NotLive", channel, "subscribe"))
-          return subscriptions.want(channel).pipe(
+          return subscriptions.want(keys.topic(channel)).pipe(
             Effect.mapError((error) => failure("Failed", channel, "subscribe", error)),
             within(DEADLINE, () => failure("Timeout", channel, "subscribe"))
           )
         }),
-      unsubscribe: subscriptions.release,
+      unsubscribe: (channel) => subscriptions.release(keys.topic(channel)),
+      sendControl: (message, to) =>
+        Effect.suspend(() =>
+          bounded(link && target, "", "send a control message", Buffer.byteLength(message), "Failed", ({ client }) =>
+            client.redis.publish(keys.control(to), message)
+          )
+        ),
+      listenControl,
       attach: (one) =>
         Effect.acquireRelease(
           Effect.sync(() => {
@@ -333,9 +369,14 @@ const make = (url: Redacted.Redacted) =>
         )
       })
     })
+    return Context.make(Broker, broker).pipe(Context.add(SharedLink, sharedLink))
   })
 
-/** The broker over the Redis at `url`. Building it never waits for Redis; until there is a link it is `Degraded`. */
+/**
+ * The broker over the Redis at `url`, and its link for others. Building it never
+ * waits for Redis; until there is a link it is `Degraded`.
+ */
 export const layer = (
   url: Redacted.Redacted
-): Layer.Layer<Broker, never, ServerConfig.ServerConfig | Metrics.Metrics> => Layer.scoped(Broker, make(url))
+): Layer.Layer<Broker | SharedLink, never, ServerConfig.ServerConfig | Metrics.Metrics> =>
+  Layer.scopedContext(make(url))

@@ -29,15 +29,24 @@ export interface Keys {
   readonly meta: (channel: string) => string
   readonly stream: (channel: string) => string
   readonly idempotency: (channel: string, key: string) => string
-  /** Not a key: what instances subscribe to. */
+  /** Who is in it: entries, when they expire, and how many each user has. */
+  readonly presence: (channel: string) => readonly [entries: string, expiries: string, users: string]
+  /** Not keys: what instances subscribe to, for a channel and for control messages to all or to one of them. */
   readonly topic: (channel: string) => string
+  readonly control: (instance?: string) => string
 }
 
 export const keys = (prefix: string): Keys => ({
   meta: (channel) => `${prefix}:meta:${tag(channel)}`,
   stream: (channel) => `${prefix}:stream:${tag(channel)}`,
   idempotency: (channel, key) => `${prefix}:idempotency:${tag(channel)}:${key}`,
-  topic: (channel) => `${prefix}:pub:${channel}`
+  presence: (channel) => [
+    `${prefix}:presence:${tag(channel)}`,
+    `${prefix}:presence-expiry:${tag(channel)}`,
+    `${prefix}:presence-users:${tag(channel)}`
+  ],
+  topic: (channel) => `${prefix}:pub:${channel}`,
+  control: (instance) => (instance === undefined ? `${prefix}:control` : `${prefix}:control:${instance}`)
 })
 
 /** Publications that a script takes from a stream at a time. */

@@ -18,6 +18,10 @@ export interface Subscription {
   readonly encoding: Encoding
   /** Whether it gets every publication or is told that it does not. */
   readonly isPositioned: boolean
+  /** Whether it gets joins and leaves too; in the encoding `protocol` only. */
+  readonly hearsAttendance: boolean
+  /** A client whose publications, joins and leaves it does not get. */
+  readonly excludes: string | undefined
   /** Queues publications; `false`: not all of them could be. */
   readonly deliver: (frame: Frame.Frame) => boolean
   /** It was positioned and has ended: it gets nothing more. */
@@ -58,6 +62,8 @@ export class Entry {
   readonly sequence: Sequence | undefined
   readonly #limit: ReplayLimit
   readonly #subscriptions: Record<Encoding, Set<Subscription>> = { plain: new Set(), protocol: new Set() }
+  /** Subscriptions that do not get everything. */
+  #excluding = 0
   /** After what the subscriptions have got last. */
   #delivered: History.Position | undefined
   #joining = 0
@@ -99,17 +105,33 @@ export class Entry {
 
   // ── Fan-out ──────────────────────────────────────────────────────────────
 
-  /** Delivers publications to all; encoded once, one frame for all of an encoding. Returns how many were ended by it. */
+  /**
+   * Delivers publications to all; encoded once for all that get the same.
+   * Returns how many were ended by it.
+   */
   deliver(publications: ReadonlyArray<Publication>): number {
     let ended = 0
+    const hasNews = publications.some(({ kind }) => kind !== undefined)
+    const messages = hasNews ? publications.filter(({ kind }) => kind === undefined) : publications
+    const authors = this.#excluding === 0 ? undefined : new Set(publications.map(({ info }) => info?.client))
     for (const encoding of ENCODINGS) {
       const subscriptions = this.#subscriptions[encoding]
       if (subscriptions.size === 0) continue
-      const encode = encoders[encoding]
-      const frame = Frame.encode(publications.map((publication) => encode(this.channel, publication)))
+      const shared = this.#encode(encoding, messages)
+      const withNews = hasNews && encoding === "protocol" ? this.#encode(encoding, publications) : shared
       for (const subscription of subscriptions) {
-        if (subscription.deliver(frame) || !subscription.isPositioned) continue
-        subscriptions.delete(subscription)
+        const { excludes, hearsAttendance } = subscription
+        const frame =
+          excludes !== undefined && authors?.has(excludes) === true
+            ? this.#encode(
+                encoding,
+                (hearsAttendance ? publications : messages).filter(({ info }) => info?.client !== excludes)
+              )
+            : hearsAttendance
+              ? withNews
+              : shared
+        if (frame === undefined || subscription.deliver(frame) || !subscription.isPositioned) continue
+        this.#forget(subscription)
         subscription.insufficient("overflow")
         ended++
       }
@@ -126,13 +148,19 @@ export class Entry {
     for (const encoding of ENCODINGS) {
       for (const subscription of this.#subscriptions[encoding]) {
         if (!subscription.isPositioned) continue
-        this.#subscriptions[encoding].delete(subscription)
+        this.#forget(subscription)
         subscription.insufficient("gap")
         ended++
       }
     }
     this.#changed()
     return ended
+  }
+
+  #encode(encoding: Encoding, publications: ReadonlyArray<Publication>): Frame.Frame | undefined {
+    if (publications.length === 0) return undefined
+    const encode = encoders[encoding]
+    return Frame.encode(publications.map((publication) => encode(this.channel, publication)))
   }
 
   #moveOn(publications: ReadonlyArray<Publication>): void {
@@ -179,6 +207,7 @@ export class Entry {
   /** Adds a subscription. In the same step: what it gets of the past, and where what it gets from now on begins. */
   join(subscription: Subscription, want: Want, page: History.Page | undefined): Joined {
     this.#subscriptions[subscription.encoding].add(subscription)
+    if (subscription.excludes !== undefined) this.#excluding++
     const position = this.#delivered
     if (want === undefined || page === undefined || position === undefined || page.epoch !== position.epoch) {
       return { position, publications: [], isRecovered: false }
@@ -203,7 +232,13 @@ export class Entry {
 
   /** Ends a subscription; returns whether there was one. */
   leave(subscription: Subscription): boolean {
-    return this.#subscriptions[subscription.encoding].delete(subscription)
+    return this.#forget(subscription)
+  }
+
+  #forget(subscription: Subscription): boolean {
+    if (!this.#subscriptions[subscription.encoding].delete(subscription)) return false
+    if (subscription.excludes !== undefined) this.#excluding--
+    return true
   }
 
   /** Has a function called at every change of what was delivered; returns what ends that. */

@@ -4,35 +4,61 @@
  * closes the socket with a code that says why.
  */
 import * as Effect from "effect/Effect"
+import type * as Broker from "../Broker.ts"
+import type * as Clients from "../Clients.ts"
+import type * as Hooks from "../Hooks.ts"
 import type * as Hub from "../Hub.ts"
+import { Bucket } from "../internal/Bucket.ts"
 import * as Codes from "../protocol/Codes.ts"
 import * as Publication from "../protocol/Publication.ts"
-import { farewell, type Outlet, type Services, type Session, Subscription } from "../Session.ts"
+import { farewell, isOver, type Outlet, type Services, type Session, Subscription } from "../Session.ts"
+import { Attendance } from "./Attendance.ts"
 
 /** A plain session, and the step in which it joins its channel. */
 export interface Plain extends Session {
-  /** Joins; what it gets of the past is queued first. */
-  readonly join: (prepared: Hub.Prepared) => void
+  /** Joins; what it gets of the past is queued first. Where it fails there is nothing to undo. */
+  readonly join: (prepared: Hub.Prepared) => Effect.Effect<void, Broker.BrokerError>
 }
 
-/** A session on a plain socket of `channel`, of a client that may subscribe to it; `hasHistory`: the channel has. */
-export const make = (
-  services: Services,
-  outlet: Outlet,
-  client: Publication.ClientInfo,
-  channel: string,
-  hasHistory: boolean
-): Plain => {
-  const { hooks, hub, publisher } = services
+/** What a plain socket is: one of a client that may subscribe to a channel. */
+export interface About {
+  readonly client: Publication.ClientInfo
+  readonly channel: string
+  /** The channel has history: it gets everything, or is closed. */
+  readonly hasHistory: boolean
+  /** What was granted with the connection and with the subscription; the earlier end counts. */
+  readonly expiresAt: number | undefined
+  readonly granted: Hooks.Granted
+}
+
+/** A session on a plain socket. */
+export const make = (services: Services, outlet: Outlet, about: About): Plain => {
+  const { clients, clock, config, hooks, hub, publisher } = services
+  const { channel, granted, hasHistory } = about
+  const { command_rate, user_connection_limit } = config.client
+  let { client, expiresAt } = about
+  const attendance = new Attendance(services, () => client)
+  const rate = command_rate === 0 ? undefined : new Bucket(command_rate, command_rate)
 
   // It cannot be told in any other way than by its end that it misses something.
-  const subscription = new Subscription(outlet, "plain", channel, hasHistory, (_, why) =>
-    outlet.end(why === "overflow" ? Codes.slow : Codes.insufficientState, `"${channel}": ${why}`)
+  const subscription = new Subscription(
+    outlet,
+    channel,
+    (_, why) => outlet.end(why === "overflow" ? Codes.slow : Codes.insufficientState, `"${channel}": ${why}`),
+    {
+      encoding: "plain",
+      isPositioned: hasHistory,
+      hearsAttendance: false,
+      excludes: granted.echo === false ? client.client : undefined
+    }
   )
 
+  const author = (): Publication.ClientInfo =>
+    granted.info === undefined ? client : { ...client, chanInfo: granted.info }
+
   const publish = (data: string): Effect.Effect<void> =>
-    hooks.onPublish({ client, channel, data, subscribed: true }).pipe(
-      Effect.zipRight(publisher.publishRaw(channel, Publication.fromText(data, client))),
+    Effect.suspend(() => hooks.onPublish({ client, channel, data, subscribed: true })).pipe(
+      Effect.zipRight(Effect.suspend(() => publisher.publishRaw(channel, Publication.fromText(data, author())))),
       Effect.catchTags({
         Rejected: (rejected) =>
           Effect.sync(() =>
@@ -54,23 +80,66 @@ export const make = (
       )
     )
 
+  const submit = (run: Effect.Effect<void>): void =>
+    outlet.submit({ lane: channel, exclusive: false, isHeavy: false, run })
+
+  const handle: Clients.Client = {
+    info: () => client,
+    // It is in one channel for as long as it lives.
+    subscribe: () => Effect.succeed(true),
+    unsubscribe: (name, why) =>
+      Effect.sync(() => {
+        if (name === channel) outlet.end(Codes.forceDisconnect, `unsubscribed: ${why.reason}`)
+        return true
+      }),
+    refresh: (refreshed) => {
+      expiresAt = refreshed.expiresAt
+      if (refreshed.info === undefined) return
+      client = { ...client, connInfo: refreshed.info }
+      submit(attendance.showAll)
+    },
+    send: () => undefined,
+    disconnect: (disconnect, detail) => outlet.end(disconnect, detail)
+  }
+
   return {
     kind: "plain",
-    join: (prepared) => {
-      const { position, publications } = prepared.join(subscription)
-      for (const { data } of publications) outlet.send(data)
-      if (hasHistory && position === undefined) outlet.end(Codes.insufficientState, `"${channel}": gap`)
-    },
+    join: (prepared) =>
+      Effect.zipRight(
+        attendance.enter(channel, granted.info),
+        Effect.sync(() => {
+          if (!clients.add(handle)) {
+            return outlet.end(
+              Codes.connectionLimit,
+              `client.user_connection_limit is ${user_connection_limit}, and "${client.user}" has as many`
+            )
+          }
+          const { position, publications } = prepared.join(subscription)
+          for (const { data } of publications) outlet.send(data)
+          if (hasHistory && position === undefined) return outlet.end(Codes.insufficientState, `"${channel}": gap`)
+          submit(attendance.announce(channel))
+        })
+      ),
     pingText: undefined,
     established: () => true,
+    sweep: (now) => {
+      if (isOver(services, expiresAt, now)) outlet.end(Codes.connectionExpired)
+    },
     receive: (text) => {
-      outlet.submit({ lane: channel, exclusive: false, isHeavy: false, run: publish(text) })
+      if ((rate?.take(clock.unsafeCurrentTimeMillis()) ?? 0) < 0) {
+        // Behind what came before it, which is carried out.
+        const why = `client.command_rate is ${command_rate}`
+        submit(Effect.sync(() => outlet.end(Codes.tooManyRequestsDisconnect, why)))
+      } else {
+        submit(publish(text))
+      }
       return false
     },
     close: (disconnect) =>
       Effect.suspend(() => {
+        clients.remove(handle)
         hub.leave(channel, subscription)
-        return farewell(services, client, disconnect)
+        return Effect.zipRight(attendance.leaveAll, farewell(services, client, disconnect))
       })
   }
 }

@@ -4,32 +4,30 @@
  *
  * `connect` comes first and runs alone. Commands on one channel run one after
  * another, in the order received; commands on different channels side by side.
+ * What the server itself does with a channel of the client takes its turn among
+ * them.
  */
-import * as Arr from "effect/Array"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import type * as Broker from "../Broker.ts"
-import * as History from "../History.ts"
+import type * as Clients from "../Clients.ts"
 import type * as Hooks from "../Hooks.ts"
+import { Bucket } from "../internal/Bucket.ts"
 import * as Codes from "../protocol/Codes.ts"
 import * as Command from "../protocol/Command.ts"
 import * as Json from "../protocol/Json.ts"
-import * as Namespace from "../Namespace.ts"
-import * as Publication from "../protocol/Publication.ts"
-import type * as Publisher from "../Publisher.ts"
+import type * as Publication from "../protocol/Publication.ts"
 import * as ServerConfig from "../ServerConfig.ts"
-import { farewell, type Outlet, type Services, type Session, type Task } from "../Session.ts"
-import { Subscriptions } from "./Subscriptions.ts"
+import { farewell, isOver, type Outlet, type Services, type Session, type Task, ttl } from "../Session.ts"
 import { version } from "../version.ts"
+import { Answers } from "./Answers.ts"
+import * as Commands from "./Commands.ts"
+import { NOTHING, Subscriptions } from "./Subscriptions.ts"
 
 type Of<M extends Command.Command["method"]> = Extract<Command.Command, { method: M }>
 
 /** A client whose `connect` was refused is given this long to leave by itself. */
 const REFUSED_CLOSE_DELAY = Duration.seconds(1)
-
-const refusalOfPublication = (error: Publisher.InvalidPublication): Codes.ErrorCode =>
-  error.reason === "UnknownNamespace" ? Codes.unknownChannel : Codes.badRequest
 
 /** A session of the client protocol. `request` is what is known of the client before it speaks. */
 export const make = (
@@ -38,44 +36,33 @@ export const make = (
   request: Pick<Hooks.ConnectRequest, "headers" | "address">,
   node: string
 ): Session => {
-  const { config, hooks, hub, publisher } = services
-  const subscriptions = new Subscriptions(services, outlet)
-  let subscribing = 0
-  let phase: "new" | "connecting" | "connected" | "refused" = "new"
+  const { clients, clock, config, hooks } = services
+  const { channel_limit, command_rate, ping_interval, reply_max_size } = config.client
+  let phase: "new" | "connecting" | "connected" | "refused" | "closed" = "new"
   let client: Publication.ClientInfo = { client: outlet.id, user: "" }
+  /** Unix seconds. */
+  let expiresAt: number | undefined
+  const answers = new Answers(services, outlet)
+  const subscriptions = new Subscriptions(services, outlet, () => client)
+  const rate = command_rate === 0 ? undefined : new Bucket(command_rate, command_rate)
+  /** What the server waits for in the turn of the client's commands. */
+  const waiting = new Set<(isDone: boolean) => void>()
 
-  const refuse = (id: number, error: Codes.ErrorCode, what: string, detail: string): Effect.Effect<void> =>
-    Effect.zipRight(
-      Effect.sync(() => outlet.send(Json.error(id, error))),
-      Effect.logInfo(`refused ${what}: ${detail}`)
-    )
-
-  // An outage refuses every command of every client: its own log line and counters tell of it.
-  const unavailable = (id: number, what: string, error: Broker.BrokerError): Effect.Effect<void> =>
-    Effect.zipRight(
-      Effect.sync(() => outlet.send(Json.error(id, Codes.internal))),
-      Effect.logDebug(`refused ${what}: ${error.message}`)
-    )
-
-  const reject = (id: number, rejected: Hooks.Rejected, what: string): Effect.Effect<void> => {
-    const detail = rejected.detail ?? rejected.message
-    if (!rejected.disconnect) {
-      const error = { code: rejected.code, message: rejected.message }
-      return refuse(id, rejected.temporary === true ? { ...error, temporary: true } : error, what, detail)
-    }
-    return Effect.sync(() => outlet.end({ code: rejected.code, reason: rejected.message }, `${what}: ${detail}`))
-  }
-
-  const onChannel = (
-    command: { readonly id: number; readonly method: string },
-    channel: string,
-    run: (channel: string) => Effect.Effect<void>
-  ): Effect.Effect<void> =>
-    Either.match(ServerConfig.parseChannel(config, channel), {
-      onLeft: (problem) =>
-        refuse(command.id, Codes.badRequest, `${command.method} ${JSON.stringify(channel)}`, problem),
-      onRight: run
+  const show = (info: string): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      client = { ...client, connInfo: info }
+      return subscriptions.show
     })
+
+  const refreshed = (refreshed: Hooks.Refreshed): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      expiresAt = refreshed.expiresAt
+      return refreshed.info === undefined ? Effect.void : show(refreshed.info)
+    })
+
+  const carryOut = Commands.make({ services, outlet, answers, subscriptions, client: () => client, refreshed })
+
+  // ── Connecting ───────────────────────────────────────────────────────────
 
   /** The client is told, and given a moment to leave by itself. */
   const refuseConnect = (told: Effect.Effect<void>): Effect.Effect<void> =>
@@ -88,14 +75,14 @@ export const make = (
     })
 
   /** Prepares the subscriptions that the server makes, with the recovery that the client asks for. */
-  const prepareServerSide = (channels: ReadonlyArray<string>, subs: Command.Subs) => {
+  const prepareServerSide = (channels: ReadonlyMap<string, Hooks.Granted>, subs: Command.Subs) => {
     // They share one reply.
-    const maxBytes = Math.floor(config.client.reply_max_size / channels.length)
+    const maxBytes = Math.floor(reply_max_size / channels.size)
     return Effect.forEach(
       channels,
-      (channel) => {
-        const asked = { ...Command.recoveryOf(subs, channel), recoverable: false, positioned: false, flag: 0 }
-        return Effect.map(subscriptions.prepare(client, channel, asked, "server", maxBytes), (join) => ({
+      ([channel, granted]) => {
+        const asked = { ...NOTHING, ...Command.recoveryOf(subs, channel) }
+        return Effect.map(subscriptions.prepare(channel, asked, "server", granted, maxBytes), (join) => ({
           channel,
           join
         }))
@@ -106,33 +93,64 @@ export const make = (
 
   const establish = (command: Of<"connect">, accepted: Hooks.Accepted): Effect.Effect<void> => {
     const { data, info, user } = accepted
-    const channels = Arr.dedupe(accepted.channels ?? [])
-    const malformed = channels.map((channel) => ServerConfig.parseChannel(config, channel)).find(Either.isLeft)
-    if (malformed !== undefined) return Effect.dieMessage(`onConnect: ${malformed.left}`)
-    if (channels.length > config.client.channel_limit) {
-      return Effect.sync(() => outlet.end(Codes.channelLimit, `client.channel_limit is ${config.client.channel_limit}`))
+    const channels = new Map(
+      (accepted.channels ?? []).map((one): readonly [string, Hooks.Granted] =>
+        typeof one === "string" ? [one, {}] : [one.channel, one]
+      )
+    )
+    const malformed = Array.from(channels.keys(), (channel) => ServerConfig.parseChannel(config, channel)).find(
+      Either.isLeft
+    )
+    if (malformed !== undefined) {
+      return Effect.sync(() => outlet.end(Codes.serverError, `server-side subscription: ${malformed.left}`))
+    }
+    if (channels.size > channel_limit) {
+      return Effect.sync(() => outlet.end(Codes.channelLimit, `client.channel_limit is ${channel_limit}`))
     }
     client = { client: outlet.id, user, ...(info === undefined ? {} : { connInfo: info }) }
+    expiresAt = accepted.expiresAt
     return prepareServerSide(channels, command.params.subs).pipe(
       Effect.map((prepared) => {
+        if (!clients.add(handle)) {
+          return Effect.sync(() =>
+            outlet.end(
+              Codes.connectionLimit,
+              `client.user_connection_limit is ${config.client.user_connection_limit}, and "${user}" has as many`
+            )
+          )
+        }
         const subs = new Map<string, string>()
         for (const { channel, join } of prepared) {
           const joined = join()
           if (Either.isLeft(joined)) {
-            subscriptions.leaveAll()
-            return refuse(command.id, joined.left, "connect", `"${channel}": ${joined.left.message}`)
+            clients.remove(handle)
+            const told = answers.refuse(command.id, joined.left, "connect", `"${channel}": ${joined.left.message}`)
+            return Effect.zipRight(subscriptions.leaveAll, refuseConnect(told))
           }
           subs.set(channel, joined.right)
         }
         phase = "connected"
-        const ping = Math.max(1, Math.round(Duration.toSeconds(config.client.ping_interval)))
-        const result = Json.connectResult({ client: outlet.id, version, ping, node, data, subs })
+        const ping = Math.max(1, Math.round(Duration.toSeconds(ping_interval)))
+        const result = Json.connectResult({
+          client: outlet.id,
+          version,
+          ping,
+          node,
+          data,
+          ttl: ttl(services, expiresAt),
+          subs
+        })
         outlet.send(Json.reply(command.id, "connect", result))
-        return undefined
+        return Effect.forEach(subs.keys(), (channel) => subscriptions.announce(channel), {
+          concurrency: "unbounded",
+          discard: true
+        })
       }),
       Effect.scoped,
-      Effect.catchTag("BrokerError", (error) => Effect.succeed(unavailable(command.id, "connect", error))),
-      Effect.flatMap((refusal) => (refusal === undefined ? Effect.void : refuseConnect(refusal)))
+      Effect.catchTag("BrokerError", (error) =>
+        Effect.succeed(refuseConnect(answers.unavailable(command.id, error, "connect")))
+      ),
+      Effect.flatten
     )
   }
 
@@ -142,7 +160,7 @@ export const make = (
       hooks.onConnect({ client: outlet.id, kind: "protocol", token, data: command.data, ...request }),
       {
         onFailure: (rejected) => {
-          const told = reject(command.id, rejected, "connect")
+          const told = answers.reject(command.id, rejected, "connect")
           return rejected.disconnect === true ? told : refuseConnect(told)
         },
         onSuccess: (accepted) => establish(command, accepted)
@@ -150,122 +168,95 @@ export const make = (
     )
   }
 
-  const subscribe = (command: Of<"subscribe">): Effect.Effect<void> =>
-    onChannel(command, command.params.channel, (channel) => {
-      const what = `subscribe "${channel}"`
-      if (subscriptions.has(channel)) return refuse(command.id, Codes.alreadySubscribed, what, "already subscribed")
-      if (subscriptions.size + subscribing >= config.client.channel_limit) {
-        return refuse(command.id, Codes.limitExceeded, what, `client.channel_limit is ${config.client.channel_limit}`)
+  // ── What the server does with the client ─────────────────────────────────
+
+  /** Runs something in the turn of the client's commands on a channel; `false` where it cannot be, or is not, done. */
+  const inTurn = (channel: string, run: Effect.Effect<boolean>): Effect.Effect<boolean> =>
+    Effect.async((resume) => {
+      // Whoever asks for more than the client's own commands leave room for, has to wait.
+      if (phase !== "connected" || outlet.isBusy()) return resume(Effect.succeed(false))
+      const done = (isDone: boolean): void => {
+        waiting.delete(done)
+        resume(Effect.succeed(isDone))
       }
-      subscribing++
-      return hooks.onSubscribe({ client, channel, token: command.params.token, data: command.data }).pipe(
-        Effect.zipRight(subscriptions.prepare(client, channel, command.params, "client")),
+      waiting.add(done)
+      const task = Effect.matchCauseEffect(run, {
+        onFailure: (cause) =>
+          Effect.zipRight(
+            Effect.logError(`"${channel}" failed`, cause),
+            Effect.sync(() => done(false))
+          ),
+        onSuccess: (isDone) => Effect.sync(() => done(isDone))
+      })
+      outlet.submit({ lane: channel, exclusive: false, isHeavy: false, run: task })
+    })
+
+  const subscribe = (channel: string, granted: Hooks.Granted): Effect.Effect<boolean> =>
+    Effect.suspend(() => {
+      if (subscriptions.has(channel)) return Effect.succeed(true)
+      if (subscriptions.size >= channel_limit) {
+        return Effect.as(
+          Effect.logWarning(`not subscribed to "${channel}": client.channel_limit is ${channel_limit}`),
+          false
+        )
+      }
+      return subscriptions.prepare(channel, NOTHING, "server", granted).pipe(
         Effect.flatMap((join) =>
           Effect.suspend(() => {
             const joined = join()
-            if (Either.isLeft(joined)) return refuse(command.id, joined.left, what, joined.left.message)
-            outlet.send(Json.reply(command.id, "subscribe", joined.right))
-            return Effect.void
+            if (Either.isLeft(joined)) return Effect.succeed(false)
+            outlet.send(Json.subscribePush(channel, joined.right))
+            return Effect.as(subscriptions.announce(channel), true)
           })
         ),
         Effect.scoped,
-        Effect.catchTags({
-          Rejected: (rejected) => reject(command.id, rejected, what),
-          BrokerError: (error) => unavailable(command.id, what, error)
-        }),
-        Effect.ensuring(Effect.sync(() => void subscribing--))
+        Effect.catchTag("BrokerError", (error) =>
+          Effect.as(Effect.logDebug(`not subscribed to "${channel}": ${error.message}`), false)
+        )
       )
     })
 
-  const unsubscribe = (command: Of<"unsubscribe">): Effect.Effect<void> =>
-    onChannel(command, command.params.channel, (channel) =>
-      Effect.sync(() => {
-        subscriptions.leave(channel)
-        outlet.send(Json.reply(command.id, "unsubscribe", Json.EMPTY))
-      })
-    )
-
-  const history = (command: Of<"history">): Effect.Effect<void> =>
-    onChannel(command, command.params.channel, (channel) => {
-      const what = `history "${channel}"`
-      const { history_max_publication_limit, reply_max_size } = config.client
-      const retention = Namespace.retention(config.channel, channel)
-      return hooks.onHistory({ client, channel, subscribed: subscriptions.has(channel) }).pipe(
-        Effect.flatMap(() => {
-          if (retention === undefined) return refuse(command.id, Codes.notAvailable, what, "the channel has no history")
-          const range = History.bounded(command.params, history_max_publication_limit, reply_max_size)
-          return Effect.flatMap(hub.history({ channel, retention }, range), (page) => {
-            if (History.isOfAnother(page, command.params)) {
-              return refuse(command.id, Codes.unrecoverable, what, `the epoch is ${page.epoch} by now`)
-            }
-            const result = Json.historyResult(page, Json.page(page.publications, reply_max_size))
-            return Effect.sync(() => outlet.send(Json.reply(command.id, "history", result)))
-          })
-        }),
-        Effect.catchTags({
-          Rejected: (rejected) => reject(command.id, rejected, what),
-          BrokerError: (error) => unavailable(command.id, what, error)
-        })
+  const unsubscribe = (channel: string, why: Codes.Unsubscribe): Effect.Effect<boolean> =>
+    Effect.suspend(() => {
+      if (!subscriptions.has(channel)) return Effect.succeed(true)
+      const left = subscriptions.leave(channel)
+      return Effect.as(
+        Effect.zipLeft(
+          left,
+          Effect.sync(() => outlet.send(Json.unsubscribePush(channel, why)))
+        ),
+        true
       )
     })
 
-  const publish = (command: Of<"publish">): Effect.Effect<void> =>
-    onChannel(command, command.params.channel, (channel) => {
-      const what = `publish "${channel}"`
-      const data = command.data
-      if (data === undefined) return refuse(command.id, Codes.badRequest, what, "no data")
-      return hooks.onPublish({ client, channel, data, subscribed: subscriptions.has(channel) }).pipe(
-        Effect.zipRight(publisher.publishRaw(channel, Publication.fromJson(data, client))),
-        Effect.zipRight(Effect.sync(() => outlet.send(Json.reply(command.id, "publish", Json.EMPTY)))),
-        Effect.catchTags({
-          Rejected: (rejected) => reject(command.id, rejected, what),
-          BrokerError: (error) => unavailable(command.id, what, error),
-          InvalidPublication: (error) => refuse(command.id, refusalOfPublication(error), what, error.message)
-        })
-      )
-    })
-
-  const rpc = (command: Of<"rpc">): Effect.Effect<void> =>
-    Effect.matchEffect(hooks.onRpc({ client, method: command.params.method, data: command.data }), {
-      onFailure: (rejected) => reject(command.id, rejected, `rpc "${command.params.method}"`),
-      onSuccess: (data) => Effect.sync(() => outlet.send(Json.reply(command.id, "rpc", Json.object({ data }))))
-    })
-
-  const run = (command: Command.Command): Effect.Effect<void> => {
-    switch (command.method) {
-      case "connect":
-        return connect(command)
-      case "subscribe":
-        return subscribe(command)
-      case "unsubscribe":
-        return unsubscribe(command)
-      case "publish":
-        return publish(command)
-      case "rpc":
-        return rpc(command)
-      case "ping":
-        return Effect.sync(() => outlet.send(Json.reply(command.id, "ping", Json.EMPTY)))
-      case "send":
-        return Effect.sync(() => outlet.end(Codes.notAvailableDisconnect, "send: not active in this version"))
-      case "history":
-        return history(command)
-      case "presence":
-      case "presence_stats":
-      case "refresh":
-      case "sub_refresh":
-        return refuse(command.id, Codes.notAvailable, command.method, "not active in this version")
-    }
+  const handle: Clients.Client = {
+    info: () => client,
+    subscribe: (channel, granted) => inTurn(channel, subscribe(channel, granted)),
+    unsubscribe: (channel, why) => inTurn(channel, unsubscribe(channel, why)),
+    refresh: (how) => {
+      outlet.send(Json.refreshPush(ttl(services, how.expiresAt)))
+      outlet.submit({ lane: "/refresh", exclusive: false, isHeavy: false, run: refreshed(how) })
+    },
+    send: (data) => outlet.send(Json.messagePush(data)),
+    disconnect: (disconnect, detail) => outlet.end(disconnect, detail)
   }
+
+  // ── What the client says ─────────────────────────────────────────────────
 
   // A hook that fails in a way of its own, or ends as interrupted, costs its command, with an answer, and never the connection.
   const guarded = (command: Command.Command): Effect.Effect<void> =>
-    Effect.suspend(() => (phase === "refused" ? Effect.void : run(command))).pipe(
+    Effect.suspend(() => {
+      if (phase === "refused") return Effect.void
+      return command.method === "connect" ? connect(command) : carryOut(command)
+    }).pipe(
       Effect.catchAllCause((cause) =>
         Effect.zipRight(
           Effect.logError(`${command.method} failed`, cause),
           command.method === "connect"
             ? Effect.sync(() => outlet.end(Codes.serverError, "connect failed"))
-            : refuse(command.id, Codes.internal, command.method, "a defect, logged above")
+            : command.method === "send"
+              ? Effect.sync(() => outlet.end(Codes.serverError, "send failed"))
+              : answers.refuse(command.id, Codes.internal, command.method, "a defect, logged above")
         )
       )
     )
@@ -274,17 +265,24 @@ export const make = (
     lane: "channel" in command.params ? command.params.channel : `/${command.method}`,
     exclusive: command.method === "connect",
     isHeavy:
+      command.method === "presence" ||
       (command.method === "history" && command.params.limit !== 0) ||
       (command.method === "subscribe" && command.params.recover),
     run: guarded(command)
   })
 
-  const unknownMethod = (id: number, name: string): Task => ({
-    lane: "/unknown",
-    exclusive: false,
-    isHeavy: false,
-    run: refuse(id, Codes.methodNotFound, JSON.stringify(name), "no such method")
-  })
+  const side = (run: Effect.Effect<void>): Task => ({ lane: "/refused", exclusive: false, isHeavy: false, run })
+
+  /** What a command costs that is one too many; `undefined`: it is not. */
+  const overRate = (id: number, method: string): Task | undefined => {
+    const left = rate?.take(clock.unsafeCurrentTimeMillis()) ?? 0
+    if (left >= 0) return undefined
+    const why = `client.command_rate is ${command_rate}`
+    const end = Effect.sync(() => outlet.end(Codes.tooManyRequestsDisconnect, why))
+    // Without an id it has no answer, and it must not be dropped silently. What came before it is carried out.
+    if (id === 0) return { ...side(end), exclusive: true }
+    return side(left <= -command_rate ? end : answers.refuse(id, Codes.tooManyRequests, method, why))
+  }
 
   /** Submits what a line asks for; returns whether it was a pong. */
   const receiveLine = (line: string): boolean => {
@@ -301,7 +299,12 @@ export const make = (
       outlet.end(Codes.badRequestDisconnect, "connect came twice")
     } else {
       if (command.method === "connect") phase = "connecting"
-      outlet.submit(command.method === "unknown" ? unknownMethod(command.id, command.name) : task(command))
+      outlet.submit(
+        overRate(command.id, command.method) ??
+          (command.method === "unknown"
+            ? side(answers.refuse(command.id, Codes.methodNotFound, JSON.stringify(command.name), "no such method"))
+            : task(command))
+      )
     }
     return false
   }
@@ -310,11 +313,19 @@ export const make = (
     kind: "protocol",
     pingText: Json.EMPTY,
     established: () => phase === "connected",
+    sweep: (now) => {
+      if (isOver(services, expiresAt, now)) outlet.end(Codes.connectionExpired)
+      else subscriptions.sweep(now)
+    },
     receive: (text) => Command.lines(text).map(receiveLine).includes(true),
     close: (disconnect) =>
       Effect.suspend(() => {
-        subscriptions.leaveAll()
-        return phase === "connected" ? farewell(services, client, disconnect) : Effect.void
+        const wasConnected = phase === "connected"
+        phase = "closed"
+        clients.remove(handle)
+        for (const done of Array.from(waiting)) done(false)
+        const left = subscriptions.leaveAll
+        return Effect.zipRight(left, wasConnected ? farewell(services, client, disconnect) : Effect.void)
       })
   }
 }

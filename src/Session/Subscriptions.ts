@@ -1,6 +1,7 @@
 /**
  * The subscriptions of one client of the client protocol: how it joins a
- * channel, recovers what it missed there, and is told when it misses something.
+ * channel, recovers what it missed there, is told when it misses something, and
+ * how a subscription ends.
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -13,7 +14,8 @@ import * as Codes from "../protocol/Codes.ts"
 import * as Command from "../protocol/Command.ts"
 import * as Json from "../protocol/Json.ts"
 import type { ClientInfo } from "../protocol/Publication.ts"
-import { type Outlet, type Services, Subscription } from "../Session.ts"
+import { isOver, type Outlet, type Services, Subscription, ttl } from "../Session.ts"
+import { Attendance } from "./Attendance.ts"
 
 /** What a client asks for with a subscription. */
 export interface Asked {
@@ -22,23 +24,59 @@ export interface Asked {
   readonly epoch: string
   readonly positioned: boolean
   readonly recoverable: boolean
+  readonly join_leave: boolean
   readonly flag: number
 }
 
-/** `client`: by a command; an insufficient one is ended, and the client subscribes again. `server`: with `connect`. */
+/** Nothing beside what the namespace forces. */
+export const NOTHING: Asked = {
+  recover: false,
+  offset: 0,
+  epoch: "",
+  positioned: false,
+  recoverable: false,
+  join_leave: false,
+  flag: 0
+}
+
+/**
+ * `client`: by a command; an insufficient or expired one is ended, and the
+ * client subscribes again. `server`: the client cannot do so, and is disconnected.
+ */
 export type Side = "client" | "server"
 
 /** Joins, in one step: the result of `subscribe`, or why not. */
 export type Join = () => Either.Either<string, Codes.ErrorCode>
 
+interface Open {
+  readonly subscription: Subscription
+  readonly side: Side
+  info: string | undefined
+  /** Unix seconds. */
+  expiresAt: number | undefined
+}
+
+/** What a subscription gives, as the namespace forces it or the client may have it. */
+interface Given {
+  readonly recoverable: boolean
+  readonly positioned: boolean
+  readonly attendance: boolean
+}
+
 export class Subscriptions {
   readonly #services: Services
   readonly #outlet: Outlet
-  readonly #open = new Map<string, { readonly subscription: Subscription; readonly side: Side }>()
+  readonly #client: () => ClientInfo
+  readonly #attendance: Attendance
+  readonly #open = new Map<string, Open>()
+  /** Channels whose subscriptions expire. */
+  readonly #expiring = new Set<string>()
 
-  constructor(services: Services, outlet: Outlet) {
+  constructor(services: Services, outlet: Outlet, client: () => ClientInfo) {
     this.#services = services
     this.#outlet = outlet
+    this.#client = client
+    this.#attendance = new Attendance(services, client)
   }
 
   get size(): number {
@@ -49,27 +87,36 @@ export class Subscriptions {
     return this.#open.has(channel)
   }
 
+  /** The client as it is shown to others in a channel. */
+  infoIn(channel: string): ClientInfo {
+    const info = this.#open.get(channel)?.info
+    return info === undefined ? this.#client() : { ...this.#client(), chanInfo: info }
+  }
+
   /**
    * Prepares a subscription of a client that may have it; within the scope it
    * can be joined. A replay has at most `maxBytes`.
    */
   prepare(
-    client: ClientInfo,
     channel: string,
     asked: Asked,
     side: Side,
+    granted: Hooks.Granted,
     maxBytes: number = this.#services.config.client.reply_max_size
   ): Effect.Effect<Join, Broker.BrokerError, Scope.Scope> {
     return Effect.gen(this, function* () {
-      const { recoverable, positioned } = yield* this.#granted(client, channel, asked)
+      const given = yield* this.#given(channel, asked)
+      const { positioned, recoverable } = given
       const since = { epoch: asked.epoch, offset: asked.offset }
       const prepared = yield* this.#services.hub.prepare(
         channel,
         recoverable && asked.recover ? { since } : undefined,
         maxBytes
       )
+      yield* Effect.addFinalizer(() => (this.has(channel) ? Effect.void : this.#attendance.leave(channel)))
+      yield* this.#attendance.enter(channel, granted.info)
       return () => {
-        const subscription = new Subscription(this.#outlet, "protocol", channel, positioned, this.#ended)
+        const subscription = this.#subscription(channel, given, granted)
         const { position, publications, isRecovered } = prepared.join(subscription)
         const texts = Json.page(publications, maxBytes)
         const recovered = isRecovered && texts.length === publications.length
@@ -84,7 +131,9 @@ export class Subscriptions {
           this.#services.hub.leave(channel, subscription)
           return Either.left(refusal)
         }
-        this.#open.set(channel, { subscription, side })
+        const { data, expiresAt, info } = granted
+        this.#open.set(channel, { subscription, side, info, expiresAt })
+        if (expiresAt !== undefined) this.#expiring.add(channel)
         return Either.right(
           Json.subscribeResult({
             recoverable,
@@ -92,57 +141,125 @@ export class Subscriptions {
             position: positioned ? position : undefined,
             wasRecovering: asked.recover,
             recovered,
-            publications: recovered ? texts : []
+            publications: recovered ? texts : [],
+            ttl: ttl(this.#services, expiresAt),
+            data
           })
         )
       }
     })
   }
 
+  /** Tells others that it has joined; once the client itself knows. */
+  announce(channel: string): Effect.Effect<void> {
+    return this.#attendance.announce(channel)
+  }
+
   /** Ends a subscription, if there is one. */
-  leave(channel: string): void {
-    const open = this.#open.get(channel)
-    if (open === undefined) return
-    this.#open.delete(channel)
-    this.#services.hub.leave(channel, open.subscription)
+  leave(channel: string): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.#close(channel)
+      return this.#attendance.leave(channel)
+    })
   }
 
   /** Ends all of them. */
-  leaveAll(): void {
-    for (const channel of Array.from(this.#open.keys())) this.leave(channel)
+  get leaveAll(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      for (const channel of Array.from(this.#open.keys())) this.#close(channel)
+      return this.#attendance.leaveAll
+    })
   }
 
-  /** What the namespace forces, and what the client asks for where it may read the history. */
-  #granted(
-    client: ClientInfo,
-    channel: string,
-    asked: Asked
-  ): Effect.Effect<{ readonly recoverable: boolean; readonly positioned: boolean }> {
+  /** A subscription goes on. */
+  refresh(channel: string, { expiresAt, info }: Hooks.Refreshed): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const open = this.#open.get(channel)
+      if (open === undefined) return Effect.void
+      open.expiresAt = expiresAt
+      if (expiresAt === undefined) this.#expiring.delete(channel)
+      else this.#expiring.add(channel)
+      if (info === undefined) return Effect.void
+      open.info = info
+      return this.#attendance.show(channel, info)
+    })
+  }
+
+  /** Shows others what is known of the client now. */
+  get show(): Effect.Effect<void> {
+    return this.#attendance.showAll
+  }
+
+  /** Ends what has expired. `now` is in milliseconds. */
+  sweep(now: number): void {
+    if (this.#expiring.size === 0) return
+    for (const channel of Array.from(this.#expiring)) {
+      const open = this.#open.get(channel)
+      if (!isOver(this.#services, open?.expiresAt, now)) continue
+      if (open?.side === "server") return this.#outlet.end(Codes.subscriptionExpiredDisconnect, `"${channel}"`)
+      this.#close(channel)
+      this.#told(channel, Codes.subscriptionExpired)
+    }
+  }
+
+  #close(channel: string): void {
+    const open = this.#open.get(channel)
+    if (open === undefined) return
+    this.#open.delete(channel)
+    this.#expiring.delete(channel)
+    this.#services.hub.leave(channel, open.subscription)
+  }
+
+  /** Tells the client of the end of a subscription, and others in the turn of its own commands on the channel. */
+  #told(channel: string, why: Codes.Unsubscribe): void {
+    this.#outlet.send(Json.unsubscribePush(channel, why))
+    this.#outlet.submit({ lane: channel, exclusive: false, isHeavy: false, run: this.#attendance.leave(channel) })
+  }
+
+  #subscription(channel: string, { attendance, positioned }: Given, { echo }: Hooks.Granted): Subscription {
+    return new Subscription(this.#outlet, channel, this.#ended, {
+      encoding: "protocol",
+      isPositioned: positioned,
+      hearsAttendance: attendance,
+      excludes: echo === false ? this.#client().client : undefined
+    })
+  }
+
+  /** What the namespace forces, and what the client asks for where it may have it. */
+  #given(channel: string, asked: Asked): Effect.Effect<Given> {
     const { config, hooks } = this.#services
     const namespace = Namespace.find(config.channel, channel)
-    if (namespace === undefined || namespace.history_size === 0) {
-      return Effect.succeed({ recoverable: false, positioned: false })
-    }
-    const { force_recovery, force_positioning } = namespace
-    const wantsMore = (asked.recoverable && !force_recovery) || (asked.positioned && !force_positioning)
-    const mayAsk = wantsMore
-      ? hooks.onHistory({ client, channel, subscribed: true }).pipe(
-          Effect.as(true),
-          Effect.catchTag("Rejected", ({ detail, message }: Hooks.Rejected) =>
-            Effect.as(Effect.logDebug(`no recovery in "${channel}": ${detail ?? message}`), false)
+    const request = { client: this.#client(), channel, subscribed: true }
+    const may = (isAsked: boolean, what: string, ask: Effect.Effect<void, Hooks.Rejected>): Effect.Effect<boolean> =>
+      isAsked
+        ? Effect.as(ask, true).pipe(
+            Effect.catchTag("Rejected", ({ detail, message }) =>
+              Effect.as(Effect.logDebug(`no ${what} in "${channel}": ${detail ?? message}`), false)
+            )
           )
-        )
-      : Effect.succeed(false)
-    return Effect.map(mayAsk, (may) => {
-      const recoverable = force_recovery || (asked.recoverable && may)
-      return { recoverable, positioned: recoverable || force_positioning || (asked.positioned && may) }
-    })
+        : Effect.succeed(false)
+    if (namespace === undefined) return Effect.succeed({ recoverable: false, positioned: false, attendance: false })
+    const { force_positioning, force_push_join_leave, force_recovery, history_size, join_leave } = namespace
+    const asksMore = (asked.recoverable && !force_recovery) || (asked.positioned && !force_positioning)
+    return Effect.zipWith(
+      may(history_size > 0 && asksMore, "recovery", hooks.onHistory(request)),
+      may(join_leave && asked.join_leave && !force_push_join_leave, "join and leave", hooks.onPresence(request)),
+      (mayRecover, mayHear) => {
+        const recoverable = force_recovery || (asked.recoverable && mayRecover)
+        return {
+          recoverable,
+          positioned: recoverable || force_positioning || (asked.positioned && mayRecover),
+          attendance: force_push_join_leave || mayHear
+        }
+      }
+    )
   }
 
   readonly #ended = (channel: string, why: Metrics.Insufficiency): void => {
     const side = this.#open.get(channel)?.side
     this.#open.delete(channel)
-    if (side === "client") this.#outlet.send(Json.unsubscribePush(channel, Codes.insufficient))
+    this.#expiring.delete(channel)
+    if (side === "client") this.#told(channel, Codes.insufficient)
     // The client cannot subscribe again by itself; with `connect` it recovers.
     else this.#outlet.end(Codes.insufficientState, `"${channel}": ${why}`)
   }

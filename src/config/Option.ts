@@ -5,9 +5,6 @@
  */
 import type * as Schema from "effect/Schema"
 
-/** `later`: the feature behind the option comes with a later version; a value is validated, and warned about. */
-export type Status = "active" | "later"
-
 /** How the value is written in an environment variable. */
 export type Kind = "text" | "number" | "boolean" | "list" | "json"
 
@@ -21,7 +18,6 @@ export interface Option<A> {
   readonly unit: string | undefined
   /** What a value must be, in words. */
   readonly expected: string
-  readonly status: Status
   /** Never printed. */
   readonly secret: boolean
   /** Its own environment variable, instead of `FANFARE_` and the path. */
@@ -57,7 +53,6 @@ export const make = <A, I>(
     readonly doc: string
     readonly unit?: string
     readonly expected?: string
-    readonly status?: Status
     readonly secret?: boolean
     readonly env?: string
     readonly entry?: Tree
@@ -70,7 +65,6 @@ export const make = <A, I>(
   doc: about.doc,
   unit: about.unit,
   expected: about.expected ?? EXPECTED[about.kind],
-  status: about.status ?? "active",
   secret: about.secret ?? false,
   env: about.env,
   entry: about.entry

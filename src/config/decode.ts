@@ -33,26 +33,19 @@ const showKey = (key: string): string => (/^[\w.-]+$/.test(key) ? key : JSON.str
 const invalid = (key: string, value: string, expected: string): ConfigError =>
   new ConfigError({ message: `${key}: ${value} is not valid: expected ${expected}` })
 
-/** A value of a tree, and the paths of what was set in it. */
-export interface Decoded {
-  readonly value: Json
-  readonly set: ReadonlyArray<string>
-}
-
-const decodeOption = (option: Option.Option<any>, value: unknown, key: string): Either.Either<Decoded, ConfigError> => {
+const decodeOption = (option: Option.Option<any>, value: unknown, key: string): Either.Either<unknown, ConfigError> => {
   const decoded = Schema.decodeUnknownEither(option.schema)(value)
   if (Either.isLeft(decoded))
     return Either.left(invalid(key, option.secret ? "its value" : show(value), option.expected))
   const entry = option.entry
-  if (entry === undefined) return Either.right({ value: { "": decoded.right }, set: [key] })
-  return Either.map(
-    Either.all((value as ReadonlyArray<unknown>).map((item, index) => decodeTree(entry, item, `${key}[${index}]`))),
-    (items) => ({ value: { "": items.map((item) => item.value) }, set: [key, ...items.flatMap((item) => item.set)] })
+  if (entry === undefined) return Either.right(decoded.right)
+  return Either.all(
+    (value as ReadonlyArray<unknown>).map((item, index) => decodeTree(entry, item, `${key}[${index}]`))
   )
 }
 
 /** Decodes an object; a key that the tree does not have is an error. */
-export const decodeTree = (tree: Option.Tree, value: unknown, at: string): Either.Either<Decoded, ConfigError> => {
+export const decodeTree = (tree: Option.Tree, value: unknown, at: string): Either.Either<Json, ConfigError> => {
   if (!Predicate.isRecord(value))
     return Either.left(
       invalid(
@@ -72,7 +65,6 @@ export const decodeTree = (tree: Option.Tree, value: unknown, at: string): Eithe
     }
   }
   const result: Record<string, unknown> = {}
-  const set: Array<string> = []
   for (const [key, node] of Object.entries(tree)) {
     const given = value[key]
     if (given === undefined) {
@@ -81,10 +73,9 @@ export const decodeTree = (tree: Option.Tree, value: unknown, at: string): Eithe
     }
     const decoded = Option.is(node) ? decodeOption(node, given, path(key)) : decodeTree(node, given, path(key))
     if (Either.isLeft(decoded)) return Either.left(decoded.left)
-    result[key] = Option.is(node) ? decoded.right.value[""] : decoded.right.value
-    set.push(...decoded.right.set)
+    result[key] = decoded.right
   }
-  return Either.right({ value: result, set })
+  return Either.right(result)
 }
 
 const parseJson = (text: string): unknown =>

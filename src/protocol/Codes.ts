@@ -24,6 +24,13 @@ export const alreadySubscribed = { code: 105, message: "already subscribed" } as
 export const limitExceeded = { code: 106, message: "limit exceeded" } as const satisfies ErrorCode
 export const badRequest = { code: 107, message: "bad request" } as const satisfies ErrorCode
 export const notAvailable = { code: 108, message: "not available" } as const satisfies ErrorCode
+export const tokenExpired = { code: 109, message: "token expired" } as const satisfies ErrorCode
+export const expired = { code: 110, message: "expired" } as const satisfies ErrorCode
+export const tooManyRequests = {
+  code: 111,
+  message: "too many requests",
+  temporary: true
+} as const satisfies ErrorCode
 export const unrecoverable = { code: 112, message: "unrecoverable position" } as const satisfies ErrorCode
 
 /** Why the server has ended a subscription: 2500 and above, the client subscribes again. */
@@ -32,7 +39,9 @@ export interface Unsubscribe {
   readonly reason: string
 }
 
+export const serverUnsubscribe: Unsubscribe = { code: 2000, reason: "server unsubscribe" }
 export const insufficient: Unsubscribe = { code: 2500, reason: "insufficient state" }
+export const subscriptionExpired: Unsubscribe = { code: 2501, reason: "subscription expired" }
 
 /** Why a connection ends: WebSocket close code and reason. */
 export interface Disconnect {
@@ -43,15 +52,21 @@ export interface Disconnect {
 export const connectionClosed: Disconnect = { code: 3000, reason: "connection closed" }
 export const shutdown: Disconnect = { code: 3001, reason: "shutdown" }
 export const serverError: Disconnect = { code: 3004, reason: "internal server error" }
+export const connectionExpired: Disconnect = { code: 3005, reason: "connection expired" }
+export const subscriptionExpiredDisconnect: Disconnect = { code: 3006, reason: "subscription expired" }
 export const slow: Disconnect = { code: 3008, reason: "slow" }
 export const insufficientState: Disconnect = { code: 3010, reason: "insufficient state" }
 export const noPong: Disconnect = { code: 3012, reason: "no pong" }
+export const tooManyRequestsDisconnect: Disconnect = { code: 3013, reason: "too many requests" }
 export const invalidToken: Disconnect = { code: 3500, reason: "invalid token" }
 export const badRequestDisconnect: Disconnect = { code: 3501, reason: "bad request" }
 export const stale: Disconnect = { code: 3502, reason: "stale" }
+export const forceDisconnect: Disconnect = { code: 3503, reason: "force disconnect" }
+export const connectionLimit: Disconnect = { code: 3504, reason: "connection limit" }
 export const channelLimit: Disconnect = { code: 3505, reason: "channel limit" }
 export const permissionDeniedDisconnect: Disconnect = { code: 3507, reason: "permission denied" }
 export const notAvailableDisconnect: Disconnect = { code: 3508, reason: "not available" }
+export const tooManyErrors: Disconnect = { code: 3509, reason: "too many errors" }
 
 /** Closes of RFC 6455, section 7.4.1. */
 export const unsupportedData: Disconnect = { code: 1003, reason: "text frames only" }

@@ -8,17 +8,23 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Raw from "./Raw.ts"
 
-const text = Schema.optionalWith(Schema.String, { default: () => "", nullable: true })
-const flag = Schema.optionalWith(Schema.Boolean, { default: () => false, nullable: true })
-const number = Schema.optionalWith(Schema.NonNegativeInt, { default: () => 0, nullable: true })
-const headers = Schema.optionalWith(Schema.Record({ key: Schema.String, value: Schema.String }), {
-  default: () => ({}),
-  nullable: true
+// What a field is for, in words: docs/protocol.md lists it.
+const text = (description: string) =>
+  Schema.optionalWith(Schema.String, { default: () => "", nullable: true }).annotations({ description })
+const flag = (description: string) =>
+  Schema.optionalWith(Schema.Boolean, { default: () => false, nullable: true }).annotations({ description })
+const number = (description: string) =>
+  Schema.optionalWith(Schema.NonNegativeInt, { default: () => 0, nullable: true }).annotations({ description })
+
+const channel = text("the channel")
+
+const position = Schema.Struct({ offset: number("after this offset"), epoch: text("of this stream") })
+
+const recovery = Schema.Struct({
+  recover: flag("asks for what was published after `offset`"),
+  offset: number("the offset that was seen last; with `recover`"),
+  epoch: text("the stream that `offset` counts in; with `recover`")
 })
-
-const position = Schema.Struct({ offset: number, epoch: text })
-
-const recovery = Schema.Struct({ recover: flag, offset: number, epoch: text })
 
 const decodeRecovery = Schema.decodeUnknownEither(recovery)
 
@@ -37,41 +43,67 @@ export const recoveryOf = (subs: Subs, channel: string): Schema.Schema.Type<type
 export const REJECT_UNRECOVERED = 2
 
 /** The methods of the protocol and their fields; `data` is not among them: it is raw. */
-const methods = {
+export const methods = {
   connect: Schema.Struct({
-    token: text,
-    name: text,
-    version: text,
-    headers,
-    subs: Schema.optionalWith(Schema.declare(isSubs), { default: () => ({}), nullable: true })
+    token: text("connection token; empty: none"),
+    name: text("of the client; not used"),
+    version: text("of the client; not used"),
+    headers: Schema.optionalWith(Schema.Record({ key: Schema.String, value: Schema.String }), {
+      default: () => ({}),
+      nullable: true
+    }).annotations({ description: "not used" }),
+    subs: Schema.optionalWith(Schema.declare(isSubs), { default: () => ({}), nullable: true }).annotations({
+      description:
+        "from where to recover subscriptions that the server makes, by channel: `recover`, `offset` and `epoch`, as in `subscribe`"
+    })
   }),
   subscribe: Schema.Struct({
-    channel: text,
-    token: text,
+    channel,
+    token: text("subscription token; empty: none"),
     ...recovery.fields,
-    positioned: flag,
-    recoverable: flag,
-    join_leave: flag,
-    flag: number
+    positioned: flag("asks for a positioned subscription, which is told of a gap"),
+    recoverable: flag("asks for a recoverable subscription"),
+    join_leave: flag("asks for joins and leaves"),
+    flag: number("2: a position that cannot be recovered from is error 112; other bits are ignored")
   }),
-  unsubscribe: Schema.Struct({ channel: text }),
-  publish: Schema.Struct({ channel: text }),
-  rpc: Schema.Struct({ method: text }),
-  presence: Schema.Struct({ channel: text }),
-  presence_stats: Schema.Struct({ channel: text }),
+  unsubscribe: Schema.Struct({ channel }),
+  publish: Schema.Struct({ channel }),
+  rpc: Schema.Struct({ method: text("what is called") }),
+  presence: Schema.Struct({ channel }),
+  presence_stats: Schema.Struct({ channel }),
   history: Schema.Struct({
-    channel: text,
-    limit: Schema.optionalWith(Schema.Int, { default: () => 0, nullable: true }),
-    since: Schema.optionalWith(position, { nullable: true }),
-    reverse: flag
+    channel,
+    limit: Schema.optionalWith(Schema.Int, { default: () => 0, nullable: true }).annotations({
+      description: "most publications; 0: only the position; below 0: as many as a page holds"
+    }),
+    since: Schema.optionalWith(position, { nullable: true }).annotations({
+      description: "`offset` and `epoch`: only what comes after it (`reverse`: before it)"
+    }),
+    reverse: flag("from the newest to the oldest")
   }),
-  refresh: Schema.Struct({ token: text }),
-  sub_refresh: Schema.Struct({ channel: text, token: text }),
+  refresh: Schema.Struct({ token: text("a new connection token") }),
+  sub_refresh: Schema.Struct({ channel, token: text("a new subscription token") }),
   ping: Schema.Struct({}),
   send: Schema.Struct({})
 } as const
 
 type Methods = typeof methods
+
+/** What each method does, and what its `data` is, where it takes any: docs/protocol.md lists it. */
+export const about: { readonly [M in keyof Methods]: { readonly doc: string; readonly data?: string } } = {
+  connect: { doc: "introduces the client: the first command, and once", data: "for the hook `onConnect`" },
+  subscribe: { doc: "subscribes to a channel", data: "for the hook `onSubscribe`" },
+  unsubscribe: { doc: "ends a subscription, also one that there is not" },
+  publish: { doc: "publishes to a channel", data: "the publication; has to be there" },
+  rpc: { doc: "calls the hook `onRpc`", data: "for the hook" },
+  presence: { doc: "who is in a channel" },
+  presence_stats: { doc: "how many are in a channel" },
+  history: { doc: "reads a channel's history" },
+  refresh: { doc: "lets the connection go on" },
+  sub_refresh: { doc: "lets a subscription go on" },
+  ping: { doc: "is answered" },
+  send: { doc: "sends something to the hook `onMessage`; without `id`, and without an answer", data: "for the hook" }
+}
 
 /** A command, told apart by `method`. `data` is its raw JSON where it had some. */
 export type Command = {

@@ -31,7 +31,8 @@ export const object = (members: Readonly<Record<string, string | undefined>>): s
 const nonEmpty = (text: string | undefined): string | undefined =>
   text === undefined || text === "" ? undefined : JSON.stringify(text)
 
-const raw = (json: string | undefined): string | undefined => (json === undefined ? undefined : oneLine(json))
+/** Raw JSON on one line. */
+export const raw = (json: string | undefined): string | undefined => (json === undefined ? undefined : oneLine(json))
 
 const clientInfo = (info: ClientInfo): string =>
   object({
@@ -50,9 +51,11 @@ export const publication = (one: Publication): string =>
     tags: one.tags === undefined || Object.keys(one.tags).length === 0 ? undefined : JSON.stringify(one.tags)
   })
 
-/** A push of a publication. */
+/** A push of a publication, a join or a leave. */
 export const push = (channel: string, one: Publication): string =>
-  `{"push":{"channel":${JSON.stringify(channel)},"pub":${publication(one)}}}`
+  one.kind === undefined
+    ? `{"push":{"channel":${JSON.stringify(channel)},"pub":${publication(one)}}}`
+    : `{"push":{"channel":${JSON.stringify(channel)},"${one.kind}":${object({ info: one.info && clientInfo(one.info) })}}}`
 
 /** A push that tells of the end of a subscription. */
 export const unsubscribePush = (channel: string, { code, reason }: Unsubscribe): string =>
@@ -79,6 +82,43 @@ const positionMembers = (position: Position | undefined) => ({
   offset: position === undefined || position.offset === 0 ? undefined : String(position.offset)
 })
 
+const expiry = (ttl: number | undefined) => ({
+  expires: ttl === undefined ? undefined : "true",
+  ttl: ttl === undefined ? undefined : String(ttl)
+})
+
+/** The result of `sub_refresh`; seconds, `undefined`: it does not expire. */
+export const subRefreshResult = (ttl: number | undefined): string => object(expiry(ttl))
+
+/** The result of `refresh`. */
+export const refreshResult = (client: string, version: string, ttl: number | undefined): string =>
+  object({ client: JSON.stringify(client), version: JSON.stringify(version), ...expiry(ttl) })
+
+/** A push that tells how long the connection holds now. */
+export const refreshPush = (ttl: number | undefined): string => `{"push":{"refresh":${object(expiry(ttl))}}}`
+
+/** A push of something that belongs to no channel; raw JSON. */
+export const messagePush = (json: string): string => `{"push":{"message":{"data":${oneLine(json)}}}}`
+
+/** A push that tells of a subscription that the server has made; `result` is that of `subscribe`. */
+export const subscribePush = (channel: string, result: string): string =>
+  `{"push":{"channel":${JSON.stringify(channel)},"subscribe":${result}}}`
+
+/** The members of an object that has these names, which may be any text. */
+const members = (entries: Iterable<readonly [string, string]>): string =>
+  Array.from(entries, ([name, value]) => `${JSON.stringify(name)}:${value}`).join(",")
+
+/** The result of `presence`. */
+export const presenceResult = (clients: ReadonlyArray<ClientInfo>): string =>
+  object({ presence: `{${members(clients.map((info) => [info.client, clientInfo(info)]))}}` })
+
+/** The result of `presence_stats`. */
+export const presenceStatsResult = (clients: number, users: number): string =>
+  object({
+    num_clients: clients === 0 ? undefined : String(clients),
+    num_users: users === 0 ? undefined : String(users)
+  })
+
 const yes = (flag: boolean): string | undefined => (flag ? "true" : undefined)
 
 /** The result of `subscribe`; `publications` are JSON text. */
@@ -89,12 +129,18 @@ export const subscribeResult = (result: {
   readonly wasRecovering: boolean
   readonly recovered: boolean
   readonly publications: ReadonlyArray<string>
+  /** Seconds until it expires. */
+  readonly ttl?: number | undefined
+  /** Raw JSON. */
+  readonly data?: string | undefined
 }): string =>
   object({
     recoverable: yes(result.recoverable),
     ...positionMembers(result.position),
+    ...expiry(result.ttl),
     publications: list(result.publications),
     recovered: yes(result.recovered),
+    data: raw(result.data),
     positioned: yes(result.positioned),
     was_recovering: yes(result.wasRecovering)
   })
@@ -117,18 +163,18 @@ export const connectResult = (result: {
   readonly ping: number
   readonly node: string
   readonly data: string | undefined
+  /** Seconds until the connection expires. */
+  readonly ttl?: number | undefined
   /** The results of server-side subscriptions, by channel. */
   readonly subs: ReadonlyMap<string, string>
 }): string =>
   object({
     client: JSON.stringify(result.client),
     version: JSON.stringify(result.version),
+    ...expiry(result.ttl),
     data: raw(result.data),
     ping: String(result.ping),
     pong: "true",
     node: JSON.stringify(result.node),
-    subs:
-      result.subs.size === 0
-        ? undefined
-        : `{${Array.from(result.subs, ([channel, sub]) => `${JSON.stringify(channel)}:${sub}`).join(",")}}`
+    subs: result.subs.size === 0 ? undefined : `{${members(result.subs)}}`
   })

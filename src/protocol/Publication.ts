@@ -21,6 +21,8 @@ export interface ClientInfo {
 
 /** One message in a channel. */
 export interface Publication {
+  /** Not a message, but news of who is there: `info` has joined or left. Without `data` and position. */
+  readonly kind?: "join" | "leave"
   /** The payload as its publisher sent it. */
   readonly data: string
   /** Whether `data` is JSON text. If not, protocol clients get it as a JSON string. */
@@ -37,6 +39,14 @@ export interface Publication {
 // What is nested too deep for common JSON readers is carried as text.
 const isJson = (text: string): boolean =>
   Either.isRight(Either.try((): unknown => JSON.parse(text))) && Raw.isShallow(text)
+
+/** Tells of a client that has joined or left. */
+export const attendance = (kind: "join" | "leave", info: ClientInfo): Publication => ({
+  kind,
+  data: "",
+  json: true,
+  info
+})
 
 /** A publication of a text that may or may not be JSON. */
 export const fromText = (data: string, info?: ClientInfo): Publication =>

@@ -15,15 +15,17 @@ import type { Duplex } from "node:stream"
 import { clearTimeout, setTimeout } from "node:timers"
 import type { WebSocket } from "ws"
 import * as Broker from "../Broker.ts"
+import * as Clients from "../Clients.ts"
 import type * as Connection from "../Connection.ts"
 import * as Connections from "../Connections.ts"
-import type * as History from "../History.ts"
 import * as Hooks from "../Hooks.ts"
 import * as Hub from "../Hub.ts"
+import * as Instance from "../Instance.ts"
 import { within } from "../internal/time.ts"
 import * as Metrics from "../Metrics.ts"
 import * as Namespace from "../Namespace.ts"
 import * as Codes from "../protocol/Codes.ts"
+import * as Presence from "../Presence.ts"
 import type { ClientInfo } from "../protocol/Publication.ts"
 import * as Publisher from "../Publisher.ts"
 import * as ServerConfig from "../ServerConfig.ts"
@@ -83,8 +85,7 @@ interface Decision {
 
 /** What a plain socket asks for in its query. */
 interface PlainRequest {
-  readonly client: ClientInfo
-  readonly retention: History.Retention | undefined
+  readonly about: Plain.About
   /** The last so many publications, first. */
   readonly last: number
 }
@@ -109,10 +110,14 @@ export const answer = (socket: Duplex, status: number, message: string, retryAft
 const STATUS_OF_CODE: Readonly<Record<number, number>> = {
   [Codes.unknownChannel.code]: 404,
   [Codes.unauthorized.code]: 401,
-  [Codes.invalidToken.code]: 401
+  [Codes.invalidToken.code]: 401,
+  [Codes.tokenExpired.code]: 401
 }
 
 const RETRY_AFTER_SECONDS = 1
+
+/** Reads of presence for clients at a time: each may be as long as `client.reply_max_size`. */
+const PRESENCE_READS = 8
 
 const refusalOf = (rejected: Hooks.Rejected): Refusal => {
   const status = STATUS_OF_CODE[rejected.code] ?? 403
@@ -146,10 +151,13 @@ export const make: Effect.Effect<
   ServerConfig.ConfigError,
   | Scope.Scope
   | Broker.Broker
+  | Clients.Clients
   | Connections.Connections
   | Hooks.Hooks
   | Hub.Hub
+  | Instance.Instance
   | Metrics.Metrics
+  | Presence.Presence
   | Publisher.Publisher
   | ServerConfig.ServerConfig
 > = Effect.gen(function* () {
@@ -159,8 +167,23 @@ export const make: Effect.Effect<
   const hub = yield* Hub.Hub
   const publisher = yield* Publisher.Publisher
   const connections = yield* Connections.Connections
-  const services = { broker: yield* Broker.Broker, config, hooks, hub, metrics, publisher }
-  const node = randomUUID()
+  const presence = yield* Presence.Presence
+  const reads = yield* Effect.makeSemaphore(PRESENCE_READS)
+  const services = {
+    broker: yield* Broker.Broker,
+    clients: yield* Clients.Clients,
+    clock: yield* Effect.clock,
+    config,
+    hooks,
+    hub,
+    metrics,
+    presence: {
+      ...presence,
+      list: (channel: string, maxBytes: number) => reads.withPermits(1)(presence.list(channel, maxBytes))
+    },
+    publisher
+  }
+  const { id: node } = yield* Instance.Instance
   const server = Transport.makeServer()
   const boundToLoopback = Origin.isLoopback(config.host)
   const { trusted, invalid } = Proxy.parse(config.http_server.trusted_proxies)
@@ -211,7 +234,8 @@ export const make: Effect.Effect<
         reason: "channel",
         message
       }))
-      if (asked.parameters.has("echo")) return yield* badQuery("?echo: not active in this version")
+      const echo = asked.parameters.get("echo")
+      if (echo !== null && echo !== "0" && echo !== "1") return yield* badQuery("?echo: expected 0 or 1")
       const last = asked.parameters.get("history")
       const retention = Namespace.retention(config.channel, channel)
       const most = config.client.history_max_publication_limit
@@ -233,12 +257,23 @@ export const make: Effect.Effect<
         accepted.info === undefined
           ? { client: id, user: accepted.user }
           : { client: id, user: accepted.user, connInfo: accepted.info }
-      yield* Effect.mapError(hooks.onSubscribe({ client, channel, token: "", data: undefined }), refusalOf)
+      const granted =
+        (yield* Effect.mapError(hooks.onSubscribe({ client, channel, token: "", data: undefined }), refusalOf)) ?? {}
       if (last !== null) {
         if (retention === undefined) return yield* badQuery("?history: the channel has none")
         yield* Effect.mapError(hooks.onHistory({ client, channel, subscribed: true }), refusalOf)
       }
-      return { client, retention, last: Number(last) }
+      const ends = [accepted.expiresAt, granted.expiresAt].filter((end) => end !== undefined)
+      return {
+        about: {
+          client,
+          channel,
+          hasHistory: retention !== undefined,
+          expiresAt: ends.length === 0 ? undefined : Math.min(...ends),
+          granted: echo === "0" ? { ...granted, echo: false } : granted
+        },
+        last: Number(last)
+      }
     })
 
   /** Asks everything that can be refused; acquires nothing. */
@@ -258,10 +293,10 @@ export const make: Effect.Effect<
         const session = Protocol.make(services, connection, { headers: request.headers, address }, node)
         return Effect.succeed({ session, join: Effect.void })
       }
-      return Effect.map(decidePlain(connection.id, request, address, asked), ({ client, retention, last }) => {
-        const session = Plain.make(services, connection, client, asked.channel, retention !== undefined)
+      return Effect.map(decidePlain(connection.id, request, address, asked), ({ about, last }) => {
+        const session = Plain.make(services, connection, about)
         const join = hub.prepare(asked.channel, last === 0 ? undefined : { last }).pipe(
-          Effect.map(session.join),
+          Effect.flatMap(session.join),
           Effect.scoped,
           Effect.mapError((error) => brokerRefusal(error.message))
         )

@@ -24,16 +24,19 @@ export const channel = {
 
 export const WIDE = { recovery_max_publication_limit: 20_000, reply_max_size: 2 ** 26 }
 
-/** A connection of the client protocol, by hand. */
-export const raw = (server: Server.Running) =>
+/** A connection of the client protocol, by hand; `connect` are the parameters of its first command. */
+export const raw = (server: Pick<Server.Running, "ws">, connect: object = {}) =>
   Effect.gen(function* () {
     const socket = yield* Socket.open(`${server.ws}/connection/websocket`)
-    socket.send('{"id":1,"connect":{}}')
-    yield* socket.gets('"connect"')
+    socket.send(JSON.stringify({ id: 1, connect }))
+    yield* socket.gets('{"id":1,"connect"')
     let id = 1
+    const connected = JSON.parse(socket.received[0] ?? "{}") as Record<string, any>
     /** Sends a command; returns its reply. */
     return {
       socket,
+      /** The result of `connect`. */
+      connected: connected["connect"] as Record<string, any>,
       ask: (method: string, params: object) =>
         Effect.gen(function* () {
           const own = ++id

@@ -6,9 +6,11 @@ import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import type * as Scope from "effect/Scope"
 import * as Broker from "../../src/Broker.ts"
+import * as Cluster from "../../src/Cluster.ts"
 import * as Connections from "../../src/Connections.ts"
 import * as Hooks from "../../src/Hooks.ts"
 import * as Metrics from "../../src/Metrics.ts"
+import * as Presence from "../../src/Presence.ts"
 import * as Publisher from "../../src/Publisher.ts"
 import * as Server from "../../src/Server.ts"
 import * as ServerConfig from "../../src/ServerConfig.ts"
@@ -22,7 +24,9 @@ export interface Running {
   readonly ws: string
   readonly publisher: Context.Tag.Service<Publisher.Publisher>
   readonly broker: Context.Tag.Service<Broker.Broker>
+  readonly cluster: Context.Tag.Service<Cluster.Cluster>
   readonly connections: Context.Tag.Service<Connections.Connections>
+  readonly presence: Context.Tag.Service<Presence.Presence>
   readonly metrics: Context.Tag.Service<Metrics.Metrics>
   /** What was logged so far, a line each. */
   readonly logs: ReadonlyArray<string>
@@ -63,7 +67,9 @@ export const start = (options: Options = {}): Effect.Effect<Running, unknown, Sc
       ws: `ws://127.0.0.1:${port}`,
       publisher: Context.get(context, Publisher.Publisher),
       broker,
+      cluster: Context.get(context, Cluster.Cluster),
       connections: Context.get(context, Connections.Connections),
+      presence: Context.get(context, Presence.Presence),
       metrics: Context.get(context, Metrics.Metrics),
       logs
     }

@@ -1,0 +1,312 @@
+/**
+ * Tokens (JWT, RFC 7519): what they say of a connection or a subscription, once
+ * their signature is verified. What follows from it is for `Hooks` to decide.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Base64Url from "jose/base64url"
+import * as Errors from "jose/errors"
+import { CompactSign } from "jose/jws/compact/sign"
+import { jwtVerify, type JWTVerifyOptions } from "jose/jwt/verify"
+import { createSecretKey, type KeyObject } from "node:crypto"
+import * as PublicKey from "./config/PublicKey.ts"
+import * as Json from "./protocol/Json.ts"
+import * as Raw from "./protocol/Raw.ts"
+import * as ServerConfig from "./ServerConfig.ts"
+
+/**
+ * A token that says nothing. `Expired`: its signature is right, and its time is
+ * over; a new one may do. `Invalid`: everything else. `message` is for the log,
+ * and has nothing of the token or of a key in it.
+ */
+export class TokenError extends Data.TaggedError("TokenError")<{
+  readonly reason: "Expired" | "Invalid"
+  readonly message: string
+}> {}
+
+/** A channel that the server is to subscribe a connection to. `info` and `data` are raw JSON. */
+export interface ServerSubscription {
+  readonly channel: string
+  readonly info?: string
+  readonly data?: string
+}
+
+/** What every token says. */
+interface Claims {
+  /** The claim `sub`; empty without one: anonymous. */
+  readonly user: string
+  /** The claim `exp`, Unix time in seconds, a fraction rounded up; without one it does not expire. */
+  readonly expiresAt: number | undefined
+  /** The claim `info`, raw JSON as it stands in the token. */
+  readonly info: string | undefined
+}
+
+/** What the token of a connection says. */
+export interface ConnectionClaims extends Claims {
+  /** Those of the claims `channels` and `subs`, each once; what `subs` says of one wins. The names are not checked. */
+  readonly channels: ReadonlyArray<ServerSubscription>
+}
+
+/** What the token of a subscription says. */
+export interface SubscriptionClaims extends Claims {
+  readonly channel: string
+}
+
+/**
+ * Verifies tokens: their signature with the keys of `client.token`, each for
+ * its own algorithms only; `exp` and `nbf` against the clock, without leeway;
+ * `aud` and `iss` where the configuration names them. Without a key every token
+ * fails as `Invalid`.
+ */
+export class Auth extends Context.Tag("fanfare/Auth")<
+  Auth,
+  {
+    /** Fails as `Invalid` also where the token is one of a subscription: where it has a claim `channel`. */
+    readonly verifyConnection: (token: string) => Effect.Effect<ConnectionClaims, TokenError>
+    /** Fails as `Invalid` also without a claim `channel`. Whether user and channel are the client's is for the caller to see. */
+    readonly verifySubscription: (token: string) => Effect.Effect<SubscriptionClaims, TokenError>
+  }
+>() {}
+
+const invalid = (message: string): TokenError => new TokenError({ reason: "Invalid", message })
+
+const HMAC = ["HS256", "HS384", "HS512"]
+
+const secretKey = (secret: Redacted.Redacted): KeyObject => createSecretKey(Redacted.value(secret), "utf8")
+
+const publicKey = (
+  text: Redacted.Redacted | undefined,
+  read: (text: string) => Either.Either<PublicKey.PublicKey, string>
+): ReadonlyArray<PublicKey.PublicKey> =>
+  text === undefined
+    ? []
+    : [Either.getOrThrowWith(read(Redacted.value(text)), (problem) => new Error(`a key of client.token: ${problem}`))]
+
+/** The key of every algorithm that is accepted. */
+const keysOf = (token: ServerConfig.Config["client"]["token"]): ReadonlyMap<string, KeyObject> => {
+  const { hmac_secret_key: secret } = token
+  const keys = [
+    ...(secret === undefined ? [] : [{ key: secretKey(secret), algorithms: HMAC }]),
+    ...publicKey(token.rsa_public_key, PublicKey.rsa),
+    ...publicKey(token.ecdsa_public_key, PublicKey.ecdsa)
+  ]
+  return new Map(keys.flatMap(({ algorithms, key }) => algorithms.map((algorithm) => [algorithm, key] as const)))
+}
+
+const WANTED: Readonly<Record<string, string>> = { aud: "client.token.audience", iss: "client.token.issuer" }
+
+const claimProblem = ({ claim, reason }: Errors.JWTClaimValidationFailed): string => {
+  if (reason === "missing") return `the token has no claim "${claim}", and ${WANTED[claim]} is set`
+  if (reason === "invalid") return `the claim "${claim}" of the token is not a number`
+  return claim === "nbf" ? "the token is not valid yet" : `the claim "${claim}" of the token is not ${WANTED[claim]}`
+}
+
+// Not the library's own words, which quote the header of the token, nor its
+// cause, which has the claims.
+const problem = (error: unknown, algorithms: ReadonlyArray<string>): TokenError => {
+  if (error instanceof Errors.JWTExpired) return new TokenError({ reason: "Expired", message: "the token has expired" })
+  if (error instanceof Errors.JWTClaimValidationFailed) return invalid(claimProblem(error))
+  if (error instanceof Errors.JOSEAlgNotAllowed) {
+    return invalid(`the algorithm of the token is not one that client.token has a key for: ${algorithms.join(", ")}`)
+  }
+  if (error instanceof Errors.JWSSignatureVerificationFailed) return invalid("the signature of the token is wrong")
+  return invalid("it is not a signed JSON Web Token")
+}
+
+/** The claims of a token, and the text that they were read from. */
+interface Verified {
+  readonly claims: Readonly<Record<string, unknown>>
+  readonly text: string
+}
+
+/** A claim that may be missing; `expected` says what it is if not. */
+const optional = <A>(
+  { claims }: Verified,
+  name: string,
+  is: (value: unknown) => value is A,
+  expected: string
+): Either.Either<A | undefined, TokenError> => {
+  const value = Object.hasOwn(claims, name) ? claims[name] : undefined
+  return value === undefined || is(value)
+    ? Either.right(value)
+    : Either.left(invalid(`the claim "${name}" of the token is not ${expected}`))
+}
+
+const isNumber = Schema.is(Schema.Finite)
+const isTexts = Schema.is(Schema.Array(Schema.String))
+
+type Entries = Readonly<Record<string, Readonly<Record<string, unknown>>>>
+
+// No schema: one would copy it, and a channel may be called `__proto__`.
+const isEntries = (value: unknown): value is Entries =>
+  Predicate.isRecord(value) && Object.values(value).every(Predicate.isRecord)
+
+/** The raw JSON of a member. */
+const rawOf = (text: string, name: string): Either.Either<string | undefined, TokenError> => {
+  const found = Raw.property(text, name)
+  return found === "too deep"
+    ? Either.left(invalid(`the claims of the token are nested deeper than ${Raw.MAX_DEPTH}`))
+    : Either.right(found?.text)
+}
+
+const claimsOf = (verified: Verified): Either.Either<Claims, TokenError> =>
+  Either.gen(function* () {
+    const user = (yield* optional(verified, "sub", Predicate.isString, "a text")) ?? ""
+    const exp = yield* optional(verified, "exp", isNumber, "a finite number")
+    const info = yield* rawOf(verified.text, "info")
+    // Up, as it is verified: against the clock without its fraction.
+    return { user, expiresAt: exp === undefined ? undefined : Math.ceil(exp), info }
+  })
+
+/** `limit`: channels that a client may have. */
+const channelsOf = (verified: Verified, limit: number): Either.Either<ReadonlyArray<ServerSubscription>, TokenError> =>
+  Either.gen(function* () {
+    const names = (yield* optional(verified, "channels", isTexts, "a list of texts")) ?? []
+    const subs = (yield* optional(verified, "subs", isEntries, "an object of objects")) ?? {}
+    const entries = Object.entries(subs)
+    const channels = new Map<string, ServerSubscription>(names.map((channel) => [channel, { channel }]))
+    // Each search reads all of it, so not for a client that has more of them than it
+    // may have: it is refused, whatever it would show there.
+    const text = entries.length > limit ? "{}" : ((yield* rawOf(verified.text, "subs")) ?? "{}")
+    for (const [channel, entry] of entries) {
+      const hasMore = Object.hasOwn(entry, "info") || Object.hasOwn(entry, "data")
+      const own = hasMore ? ((yield* rawOf(text, channel)) ?? "{}") : "{}"
+      const info = yield* rawOf(own, "info")
+      const data = yield* rawOf(own, "data")
+      channels.set(channel, {
+        channel,
+        ...(info === undefined ? {} : { info }),
+        ...(data === undefined ? {} : { data })
+      })
+    }
+    return Array.from(channels.values())
+  })
+
+const make = ({ client }: ServerConfig.Config): Context.Tag.Service<Auth> => {
+  const { audience, issuer } = client.token
+  const keys = keysOf(client.token)
+  const algorithms = Array.from(keys.keys())
+  const options: JWTVerifyOptions = {
+    algorithms,
+    ...(audience === undefined ? {} : { audience }),
+    ...(issuer === undefined ? {} : { issuer })
+  }
+  // Asked only for one of `algorithms`. The header chooses among the keys that
+  // are there for its algorithm, so the text of a public one is never a secret.
+  const keyFor = ({ alg }: { readonly alg: string }): KeyObject => keys.get(alg) as KeyObject
+
+  const verify = (token: string): Effect.Effect<Verified, TokenError> => {
+    if (keys.size === 0) return Effect.fail(invalid("client.token has no key that could verify a token"))
+    return Clock.currentTimeMillis.pipe(
+      Effect.flatMap((millis) =>
+        Effect.tryPromise({
+          try: () => jwtVerify(token, keyFor, { ...options, currentDate: new Date(millis) }),
+          catch: (error) => problem(error, algorithms)
+        })
+      ),
+      Effect.map(({ payload }) => ({
+        claims: payload,
+        text: new TextDecoder().decode(Base64Url.decode(token.split(".")[1] ?? ""))
+      }))
+    )
+  }
+
+  return Auth.of({
+    verifyConnection: (token) =>
+      Effect.flatMap(verify(token), (verified) =>
+        Object.hasOwn(verified.claims, "channel")
+          ? Effect.fail(invalid('the token has the claim "channel": it is for a subscription, not for a connection'))
+          : Either.zipWith(claimsOf(verified), channelsOf(verified, client.channel_limit), (claims, channels) => ({
+              ...claims,
+              channels
+            }))
+      ),
+    verifySubscription: (token) =>
+      Effect.flatMap(verify(token), (verified) =>
+        Either.gen(function* () {
+          const claims = yield* claimsOf(verified)
+          const channel = yield* optional(verified, "channel", Predicate.isString, "a text")
+          if (channel === undefined) {
+            return yield* Either.left(invalid('the token has no claim "channel": it is not for a subscription'))
+          }
+          return { ...claims, channel }
+        })
+      )
+  })
+}
+
+/** Verifies with the keys of the configuration. */
+export const layer: Layer.Layer<Auth, never, ServerConfig.ServerConfig> = Layer.effect(
+  Auth,
+  Effect.map(ServerConfig.ServerConfig, make)
+)
+
+/** A token that cannot be made, and why. */
+export class IssueError extends Data.TaggedError("IssueError")<{
+  readonly reason: "NoKey" | "BadInfo"
+  readonly message: string
+}> {}
+
+/** What a new token says. */
+export interface Issued {
+  /** Empty: anonymous. */
+  readonly user: string
+  /** From now on, rounded up to whole seconds; without it, it does not expire. */
+  readonly ttl: Duration.Duration | undefined
+  /** With one it is the token of a subscription, else that of a connection. */
+  readonly channel: string | undefined
+  /** Raw JSON, nested no deeper than `Raw.MAX_DEPTH`. */
+  readonly info: string | undefined
+}
+
+const infoProblem = (info: string): string | undefined => {
+  if (Either.isLeft(Either.try((): unknown => JSON.parse(info)))) return "info is not JSON"
+  return Raw.isShallow(info) ? undefined : `info is nested deeper than ${Raw.MAX_DEPTH}`
+}
+
+const nonEmpty = (value: string | undefined): string | undefined =>
+  value === undefined || value === "" ? undefined : JSON.stringify(value)
+
+/**
+ * Makes a token that a server with this configuration accepts: HS256, for its
+ * audience and issuer. Fails with `NoKey` where the configuration has no
+ * `client.token.hmac_secret_key`, and with `BadInfo`.
+ */
+export const issue = (
+  { client }: ServerConfig.Config,
+  { channel, info, ttl, user }: Issued
+): Effect.Effect<string, IssueError> =>
+  Effect.gen(function* () {
+    const { audience, hmac_secret_key: secret, issuer } = client.token
+    if (secret === undefined) {
+      const message =
+        "only HMAC tokens can be issued, and client.token.hmac_secret_key is not set; its other keys are public ones, which verify tokens and cannot sign any"
+      return yield* new IssueError({ reason: "NoKey", message })
+    }
+    const wrong = info === undefined ? undefined : infoProblem(info)
+    if (wrong !== undefined) return yield* new IssueError({ reason: "BadInfo", message: wrong })
+    const now = yield* Clock.currentTimeMillis
+    // As text, so that `info` stands in it as it was given.
+    const claims = Json.object({
+      sub: nonEmpty(user),
+      iat: String(Math.floor(now / 1000)),
+      exp:
+        ttl === undefined || !Duration.isFinite(ttl)
+          ? undefined
+          : String(Math.ceil((now + Duration.toMillis(ttl)) / 1000)),
+      aud: nonEmpty(audience),
+      iss: nonEmpty(issuer),
+      channel: channel === undefined ? undefined : JSON.stringify(channel),
+      info
+    })
+    const token = new CompactSign(new TextEncoder().encode(claims)).setProtectedHeader({ alg: "HS256", typ: "JWT" })
+    return yield* Effect.promise(() => token.sign(secretKey(secret)))
+  })

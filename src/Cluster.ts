@@ -1,0 +1,302 @@
+/**
+ * All instances together: what is done with the connections of a user wherever
+ * they are, and what the instances tell of themselves.
+ *
+ * An instance does its own part at once, and asks the others through the
+ * broker, which says how many it has handed the request to. The wait for their
+ * answers is bounded; an instance that is stopped, too busy, of an older
+ * version, or not linked while this one is not, makes the outcome partial.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import { randomUUID } from "node:crypto"
+import * as Broker from "./Broker.ts"
+import * as Clients from "./Clients.ts"
+import * as Glob from "./Cluster/Glob.ts"
+import * as Message from "./Cluster/Message.ts"
+import * as Hub from "./Hub.ts"
+import * as Instance from "./Instance.ts"
+import { atMost } from "./internal/time.ts"
+import * as Metrics from "./Metrics.ts"
+import * as Codes from "./protocol/Codes.ts"
+import { version } from "./version.ts"
+
+export type { Node, Operation } from "./Cluster/Message.ts"
+
+/** What came of something that was asked of all instances. */
+export interface Outcome {
+  /** Connections that it was done with. */
+  readonly clients: number
+  /** Not every instance has confirmed that it has done its part. */
+  readonly isPartial: boolean
+}
+
+/** The channels of all instances. */
+export interface Channels {
+  /** Subscribers on all instances, by channel. */
+  readonly channels: ReadonlyMap<string, number>
+  /** Not every instance has answered, or there are more than `MAX_CHANNELS`. */
+  readonly isPartial: boolean
+}
+
+/** The instances that have answered. */
+export interface Nodes {
+  readonly nodes: ReadonlyArray<Message.Node>
+  /** Not every instance has answered. */
+  readonly isPartial: boolean
+}
+
+/** All instances together. None of this fails or waits for longer than `REPLY_TIMEOUT`: without a broker, the outcome is partial. */
+export class Cluster extends Context.Tag("fanfare/Cluster")<
+  Cluster,
+  {
+    /** Does something with the connections of a user, on every instance. */
+    readonly perform: (operation: Message.Operation) => Effect.Effect<Outcome>
+    /** The channels with subscribers whose names match a pattern, `*` any text, `?` any character. */
+    readonly channels: (pattern: string) => Effect.Effect<Channels>
+    /** The instances and their figures. */
+    readonly nodes: Effect.Effect<Nodes>
+    /**
+     * Pushes raw JSON to the connections of a user, on every instance. Success
+     * means that the broker has accepted it; nobody confirms it.
+     */
+    readonly message: (user: string, data: string) => Effect.Effect<void, Broker.BrokerError>
+  }
+>() {}
+
+/** How long answers are waited for. */
+export const REPLY_TIMEOUT = Duration.millis(1500)
+
+/** How long an instance works on a request; what is not done by then is reported as not done. */
+const WORK_TIMEOUT = Duration.seconds(1)
+
+/** Channels in one answer, at most. */
+export const MAX_CHANNELS = 10_000
+
+/** Requests of others that an instance works on at a time; it says of further ones that it is unable. */
+const WORKING = 256
+
+/** Connections of a user that are worked on at a time. */
+const CONNECTIONS = 32
+
+/** Requests of this instance that wait for answers; further ones are done here alone. */
+const ASKING = 1024
+
+interface Asking {
+  readonly answers: Array<Message.Answer>
+  readonly changed: () => void
+}
+
+const UNABLE: Message.Answer = { type: "unable" }
+
+const isOperation = (ask: Message.Operation | Message.Question): ask is Message.Operation =>
+  ask.type !== "channels" && ask.type !== "info"
+
+const make = Effect.gen(function* () {
+  const broker = yield* Broker.Broker
+  const clients = yield* Clients.Clients
+  const hub = yield* Hub.Hub
+  const instance = yield* Instance.Instance
+  const metrics = yield* Metrics.Metrics
+  const asking = new Map<string, Asking>()
+  const working = yield* FiberSet.make<void>()
+  const fork = yield* FiberSet.runtime(working)<never>()
+
+  // ── What this instance does and tells ────────────────────────────────────
+
+  const act = (operation: Message.Operation, client: Clients.Client): Effect.Effect<boolean> => {
+    switch (operation.type) {
+      case "subscribe": {
+        const { channel, data, expiresAt, info } = operation
+        return client.subscribe(channel, {
+          ...(data === undefined ? {} : { data }),
+          ...(expiresAt === undefined ? {} : { expiresAt }),
+          ...(info === undefined ? {} : { info })
+        })
+      }
+      case "unsubscribe":
+        return client.unsubscribe(operation.channel, { code: operation.code, reason: operation.reason })
+      case "disconnect":
+        return Effect.as(
+          Effect.sync(() => client.disconnect({ code: operation.code, reason: operation.reason }, "by the server API")),
+          true
+        )
+      case "refresh": {
+        const { expired, expiresAt, info } = operation
+        return Effect.as(
+          Effect.sync(() => {
+            if (expired) return client.disconnect(Codes.connectionExpired, "by the server API")
+            client.refresh({
+              ...(expiresAt === undefined ? {} : { expiresAt }),
+              ...(info === undefined ? {} : { info })
+            })
+          }),
+          true
+        )
+      }
+      case "message":
+        return Effect.as(
+          Effect.sync(() => client.send(operation.data)),
+          true
+        )
+    }
+  }
+
+  const perform = (operation: Message.Operation): Effect.Effect<Outcome> =>
+    Effect.suspend(() => {
+      const whitelist = operation.type === "disconnect" ? operation.whitelist : []
+      const chosen = clients
+        .of(operation.user, operation.type === "message" ? undefined : operation.client)
+        .filter((client) => !whitelist.includes(client.info().client))
+      let done = 0
+      const one = (client: Clients.Client) =>
+        Effect.map(act(operation, client), (isDone) => {
+          if (isDone) done++
+        })
+      return Effect.forEach(chosen, one, { concurrency: CONNECTIONS, discard: true }).pipe(
+        atMost(WORK_TIMEOUT),
+        Effect.map(() => ({ clients: done, isPartial: done < chosen.length }))
+      )
+    })
+
+  const tell = (question: Message.Question): Effect.Effect<Message.Answer> => {
+    if (question.type === "channels") {
+      return Effect.sync(() => {
+        const channels: Array<readonly [string, number]> = []
+        for (const [channel, subscribers] of hub.channels()) {
+          if (subscribers === 0 || !Glob.matches(question.pattern, channel)) continue
+          if (channels.length === question.limit) return { type: "channels", channels, isPartial: true }
+          channels.push([channel, subscribers])
+        }
+        return { type: "channels", channels, isPartial: false }
+      })
+    }
+    return Effect.map(Clock.currentTimeMillis, (now) => ({
+      type: "info",
+      node: {
+        id: instance.id,
+        name: instance.name,
+        version,
+        uptime: Math.round((now - instance.startedAt) / 1000),
+        clients: metrics.connections.protocol + metrics.connections.plain,
+        users: clients.users(),
+        subscriptions: metrics.subscriptions,
+        channels: metrics.channels
+      }
+    }))
+  }
+
+  const answer = (ask: Message.Operation | Message.Question): Effect.Effect<Message.Answer> =>
+    isOperation(ask) ? Effect.map(perform(ask), (outcome) => ({ type: "done", ...outcome })) : tell(ask)
+
+  // ── What comes from the others ───────────────────────────────────────────
+
+  const reply = (to: string, id: string | undefined, answer: Effect.Effect<Message.Answer>): Effect.Effect<void> =>
+    Effect.flatMap(answer, (one) =>
+      id === undefined ? Effect.void : Effect.ignore(broker.sendControl(Message.reply(instance.id, id, one), to))
+    ).pipe(Effect.catchAllCause((cause) => Effect.logError("a control message failed", cause)))
+
+  const hear = (text: string): void => {
+    const message = Message.decode(text)
+    if (message?._tag === "Reply") {
+      const one = asking.get(message.reply.re)
+      one?.answers.push(message.reply.answer)
+      one?.changed()
+      return
+    }
+    const from = message?._tag === "Request" ? message.request.from : message?.from
+    // This instance has done its own part before it asked.
+    if (message === undefined || from === undefined || from === instance.id) return
+    const { ask, id } = message._tag === "Request" ? message.request : { ask: undefined, id: message.id }
+    const isBusy = Effect.runSync(FiberSet.size(working)) >= WORKING
+    fork(reply(from, id, ask === undefined || isBusy ? Effect.succeed(UNABLE) : answer(ask)))
+  }
+
+  yield* broker.listenControl(instance.id, hear)
+
+  // ── What is asked of the others ──────────────────────────────────────────
+
+  /** Asks all others; `undefined` stands for those that have not answered. */
+  const ask = (
+    what: Message.Operation | Message.Question
+  ): Effect.Effect<ReadonlyArray<Message.Answer | undefined>> => {
+    const id = randomUUID()
+    const answers: Array<Message.Answer> = []
+    return Effect.gen(function* () {
+      if (asking.size >= ASKING) return [undefined]
+      const changed = yield* Effect.makeLatch(false)
+      asking.set(id, { answers, changed: () => changed.unsafeOpen() })
+      // It has been handed to this instance as well.
+      const others = (yield* broker.sendControl(Message.request(instance.id, id, what))) - 1
+      yield* changed.await.pipe(
+        Effect.tap(() => Effect.sync(() => changed.unsafeClose())),
+        Effect.repeat({ while: () => answers.length < others }),
+        Effect.when(() => answers.length < others),
+        atMost(REPLY_TIMEOUT)
+      )
+      return [...answers, ...Array.from({ length: Math.max(0, others - answers.length) }, () => undefined)]
+    }).pipe(
+      Effect.catchTag("BrokerError", (error) =>
+        Effect.as(Effect.logDebug(`the other instances were not asked: ${error.message}`), [...answers, undefined])
+      ),
+      Effect.ensuring(Effect.sync(() => asking.delete(id)))
+    )
+  }
+
+  const everywhere = <A>(
+    what: Message.Operation | Message.Question,
+    here: Effect.Effect<A>
+  ): Effect.Effect<readonly [A, ReadonlyArray<Message.Answer | undefined>]> =>
+    Effect.all([here, ask(what)], { concurrency: "unbounded" })
+
+  return Cluster.of({
+    perform: (operation) =>
+      Effect.map(everywhere(operation, perform(operation)), ([own, others]) => ({
+        clients: others.reduce((sum, one) => sum + (one?.type === "done" ? one.clients : 0), own.clients),
+        isPartial: own.isPartial || others.some((one) => one?.type !== "done" || one.isPartial)
+      })),
+    channels: (pattern) => {
+      const question = { type: "channels", pattern, limit: MAX_CHANNELS } as const
+      return Effect.map(everywhere(question, tell(question)), ([own, others]) => {
+        const channels = new Map<string, number>()
+        let isPartial = false
+        for (const one of [own, ...others]) {
+          if (one?.type !== "channels" || one.isPartial) isPartial = true
+          if (one?.type !== "channels") continue
+          for (const [channel, subscribers] of one.channels) {
+            const known = channels.get(channel)
+            if (known === undefined && channels.size === MAX_CHANNELS) isPartial = true
+            else channels.set(channel, (known ?? 0) + subscribers)
+          }
+        }
+        return { channels, isPartial }
+      })
+    },
+    nodes: Effect.suspend(() => {
+      const question = { type: "info" } as const
+      return Effect.map(everywhere(question, tell(question)), ([own, others]) => ({
+        nodes: [own, ...others].flatMap((one) => (one?.type === "info" ? [one.node] : [])),
+        isPartial: others.some((one) => one?.type !== "info")
+      }))
+    }),
+    message: (user, data) =>
+      Effect.suspend(() => {
+        const operation = { type: "message", user, data } as const
+        return Effect.zipRight(
+          broker.sendControl(Message.request(instance.id, undefined, operation)),
+          Effect.asVoid(perform(operation))
+        )
+      })
+  })
+})
+
+/** All instances that are linked by the broker. */
+export const layer: Layer.Layer<
+  Cluster,
+  never,
+  Broker.Broker | Clients.Clients | Hub.Hub | Instance.Instance | Metrics.Metrics
+> = Layer.scoped(Cluster, make)

@@ -1,0 +1,59 @@
+/** How a client of the client protocol is answered, and how often it may be refused. */
+import * as Effect from "effect/Effect"
+import type * as Broker from "../Broker.ts"
+import type * as Hooks from "../Hooks.ts"
+import { Bucket } from "../internal/Bucket.ts"
+import * as Codes from "../protocol/Codes.ts"
+import * as Json from "../protocol/Json.ts"
+import type { Outlet, Services } from "../Session.ts"
+
+/** The answers to one client. */
+export class Answers {
+  readonly #outlet: Outlet
+  readonly #services: Pick<Services, "clock" | "config">
+  readonly #errors: Bucket | undefined
+
+  constructor(services: Pick<Services, "clock" | "config">, outlet: Outlet) {
+    const { error_limit } = services.config.client
+    this.#services = services
+    this.#outlet = outlet
+    this.#errors = error_limit === 0 ? undefined : new Bucket(error_limit, error_limit / 60)
+  }
+
+  /** Carries the result, JSON text. */
+  result(id: number, method: string, result: string): Effect.Effect<void> {
+    return Effect.sync(() => this.#outlet.send(Json.reply(id, method, result)))
+  }
+
+  /** Refuses a command; `what` and `detail` are for the log. A client that is refused too often is disconnected. */
+  refuse(id: number, error: Codes.ErrorCode, what: string, detail: string): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.#outlet.send(Json.error(id, error))
+      // What may succeed later is not the client's fault.
+      if (error.temporary !== true && (this.#errors?.take(this.#services.clock.unsafeCurrentTimeMillis()) ?? 0) < 0) {
+        this.#outlet.end(Codes.tooManyErrors, `client.error_limit is ${this.#services.config.client.error_limit}`)
+      }
+      return Effect.logInfo(`refused ${what}: ${detail}`)
+    })
+  }
+
+  /** The decision of a hook against it. */
+  reject(id: number, rejected: Hooks.Rejected, what: string): Effect.Effect<void> {
+    const detail = rejected.detail ?? rejected.message
+    if (rejected.disconnect === true) {
+      return Effect.sync(() =>
+        this.#outlet.end({ code: rejected.code, reason: rejected.message }, `${what}: ${detail}`)
+      )
+    }
+    const error = { code: rejected.code, message: rejected.message }
+    return this.refuse(id, rejected.temporary === true ? { ...error, temporary: true } : error, what, detail)
+  }
+
+  /** The broker did not do it. An outage refuses every command of every client: its own log line and counters tell of it. */
+  unavailable(id: number, error: Broker.BrokerError, what: string): Effect.Effect<void> {
+    return Effect.zipRight(
+      Effect.sync(() => this.#outlet.send(Json.error(id, Codes.internal))),
+      Effect.logDebug(`refused ${what}: ${error.message}`)
+    )
+  }
+}

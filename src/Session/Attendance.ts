@@ -1,0 +1,111 @@
+/** Where one connection is present, and who is told that it joins and leaves. */
+import * as Effect from "effect/Effect"
+import type * as Broker from "../Broker.ts"
+import * as Namespace from "../Namespace.ts"
+import * as Publication from "../protocol/Publication.ts"
+import type { Services } from "../Session.ts"
+
+interface Attended {
+  chanInfo: string | undefined
+  isAnnounced: boolean
+}
+
+/** The channels that one connection attends. */
+export class Attendance {
+  readonly #services: Pick<Services, "broker" | "config" | "presence">
+  readonly #client: () => Publication.ClientInfo
+  readonly #attended = new Map<string, Attended>()
+
+  constructor(services: Pick<Services, "broker" | "config" | "presence">, client: () => Publication.ClientInfo) {
+    this.#services = services
+    this.#client = client
+  }
+
+  /** Enters a channel where its namespace keeps who is there. Whatever happens then, `leave` undoes it. */
+  enter(channel: string, chanInfo: string | undefined): Effect.Effect<void, Broker.BrokerError> {
+    return Effect.suspend(() => {
+      if (!this.#isKept(channel) && !this.#isTold(channel)) return Effect.void
+      // Before it is entered: an interruption in between must not leave it behind.
+      this.#attended.set(channel, { chanInfo, isAnnounced: false })
+      if (!this.#isKept(channel)) return Effect.void
+      return Effect.tapError(this.#services.presence.add(channel, this.#info(chanInfo)), () =>
+        Effect.sync(() => this.#attended.delete(channel))
+      )
+    })
+  }
+
+  /** Tells the subscribers that it has joined, as far as the broker lets it. */
+  announce(channel: string): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const attended = this.#attended.get(channel)
+      if (attended === undefined || !this.#isTold(channel)) return Effect.void
+      attended.isAnnounced = true
+      return this.#tell("join", channel, attended.chanInfo)
+    })
+  }
+
+  /** Leaves a channel, if it is there, and tells of it. */
+  leave(channel: string): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const attended = this.#attended.get(channel)
+      if (attended === undefined) return Effect.void
+      this.#attended.delete(channel)
+      return Effect.zipRight(
+        this.#isKept(channel) ? this.#services.presence.remove(channel, this.#client().client) : Effect.void,
+        attended.isAnnounced ? this.#tell("leave", channel, attended.chanInfo) : Effect.void,
+        { concurrent: true }
+      )
+    })
+  }
+
+  /** Leaves all of them. */
+  get leaveAll(): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      Effect.forEach(Array.from(this.#attended.keys()), (channel) => this.leave(channel), {
+        concurrency: "unbounded",
+        discard: true
+      })
+    )
+  }
+
+  /** Shows something else in a channel. Where the broker does not take it, what was shown before stays. */
+  show(channel: string, chanInfo: string | undefined): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const attended = this.#attended.get(channel)
+      if (attended === undefined) return Effect.void
+      attended.chanInfo = chanInfo
+      return this.#isKept(channel)
+        ? Effect.ignore(this.#services.presence.add(channel, this.#info(chanInfo)))
+        : Effect.void
+    })
+  }
+
+  /** Shows what is known of the client now, in all of them. */
+  get showAll(): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      Effect.forEach(Array.from(this.#attended), ([channel, { chanInfo }]) => this.show(channel, chanInfo), {
+        concurrency: "unbounded",
+        discard: true
+      })
+    )
+  }
+
+  #isKept(channel: string): boolean {
+    return Namespace.find(this.#services.config.channel, channel)?.presence === true
+  }
+
+  #isTold(channel: string): boolean {
+    return Namespace.find(this.#services.config.channel, channel)?.join_leave === true
+  }
+
+  #info(chanInfo: string | undefined): Publication.ClientInfo {
+    return chanInfo === undefined ? this.#client() : { ...this.#client(), chanInfo }
+  }
+
+  #tell(kind: "join" | "leave", channel: string, chanInfo: string | undefined): Effect.Effect<void> {
+    return Effect.catchAll(
+      this.#services.broker.publish(channel, Publication.attendance(kind, this.#info(chanInfo))),
+      (error) => Effect.logDebug(`nobody is told of a ${kind} in "${channel}": ${error.message}`)
+    )
+  }
+}

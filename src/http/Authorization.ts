@@ -1,0 +1,53 @@
+/** Who may use the server API: whoever has the key. Asked before a body is read. */
+import * as HttpApiMiddleware from "@effect/platform/HttpApiMiddleware"
+import * as HttpApiSecurity from "@effect/platform/HttpApiSecurity"
+import * as OpenApi from "@effect/platform/OpenApi"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import { createHash, timingSafeEqual } from "node:crypto"
+import * as Codes from "../protocol/Codes.ts"
+import * as ServerConfig from "../ServerConfig.ts"
+import * as Reply from "./schema/Reply.ts"
+
+const header = (key: string, description: string) =>
+  HttpApiSecurity.annotateContext(HttpApiSecurity.apiKey({ key }), OpenApi.annotations({ description }))
+
+/** Asks for the key, in either header. */
+export class Authorization extends HttpApiMiddleware.Tag<Authorization>()("fanfare/http/Authorization", {
+  failure: Schema.Union(Reply.NoApi, Reply.Unauthorized),
+  security: {
+    key: header("X-API-Key", "the value of `http_api.key`"),
+    authorization: header("Authorization", "`apikey ` and the value of `http_api.key`")
+  }
+}) {}
+
+/** The server API is off. */
+export const noApi = (): Reply.NoApi =>
+  new Reply.NoApi({
+    error: { code: Codes.notAvailable.code, message: "the server API is off: http_api.key is not set" }
+  })
+
+const unauthorized = (): Reply.Unauthorized => new Reply.Unauthorized({ error: Codes.unauthorized })
+
+const digest = (text: string): Uint8Array => createHash("sha256").update(text).digest()
+
+/** Compares in a time that does not depend on where the texts differ. */
+const isSame = (expected: Redacted.Redacted, given: string): boolean =>
+  timingSafeEqual(digest(Redacted.value(expected)), digest(given))
+
+/** Asks for `http_api.key`. */
+export const layer: Layer.Layer<Authorization, never, ServerConfig.ServerConfig> = Layer.effect(
+  Authorization,
+  Effect.map(ServerConfig.ServerConfig, ({ http_api }) => {
+    const check = (given: string): Effect.Effect<void, Reply.NoApi | Reply.Unauthorized> => {
+      if (http_api.key === undefined) return Effect.fail(noApi())
+      return isSame(http_api.key, given) ? Effect.void : Effect.fail(unauthorized())
+    }
+    return Authorization.of({
+      key: (given) => check(Redacted.value(given)),
+      authorization: (given) => check(/^apikey (.+)$/i.exec(Redacted.value(given))?.[1] ?? "")
+    })
+  })
+)

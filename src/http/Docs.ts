@@ -1,0 +1,47 @@
+/** `/openapi.json` and `/docs`: the description of the server API, while there is one. */
+import * as HttpApi from "@effect/platform/HttpApi"
+import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
+import * as HttpRouter from "@effect/platform/HttpRouter"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import * as OpenApi from "@effect/platform/OpenApi"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as ServerConfig from "../ServerConfig.ts"
+import * as Api from "./Api.ts"
+import { noApi } from "./Authorization.ts"
+
+/**
+ * The page, with everything that it needs in it: it works without any other
+ * server. Imported when it is asked for the first time: that costs 115 ms and
+ * 8 MB.
+ */
+const makePage = Effect.gen(function* () {
+  const Swagger = yield* Effect.promise(() => import("@effect/platform/HttpApiSwagger"))
+  // It comes as a layer that adds a route; this router is for that route alone.
+  const route = Layer.provideMerge(
+    Layer.provide(Swagger.layer(), Layer.succeed(HttpApi.Api, { api: Api.Api as any, context: Context.empty() })),
+    HttpApiBuilder.Router.Live
+  )
+  return yield* Effect.provide(Effect.flatMap(HttpApiBuilder.Router.router, HttpRouter.toHttpApp), route)
+})
+
+/** The handlers of the group `docs`. */
+export const layer = HttpApiBuilder.group(Api.Api, "docs", (handlers) =>
+  Effect.gen(function* () {
+    const { http_api } = yield* ServerConfig.ServerConfig
+    const isOn = Effect.suspend(() => (http_api.key === undefined ? Effect.fail(noApi()) : Effect.void))
+    const specification = yield* Effect.cached(Effect.sync(() => JSON.stringify(OpenApi.fromApi(Api.Api))))
+    // What is remembered would be the interruption by a client that does not wait.
+    const page = yield* Effect.cached(Effect.uninterruptible(makePage))
+
+    return handlers
+      .handleRaw("specification", () =>
+        Effect.zipRight(
+          isOn,
+          Effect.map(specification, (text) => HttpServerResponse.text(text, { contentType: "application/json" }))
+        )
+      )
+      .handleRaw("docs", () => Effect.zipRight(isOn, Effect.orDie(Effect.flatten(page))))
+  })
+)

@@ -1,0 +1,656 @@
+/** Instances of neighbouring versions share a Redis during a rolling upgrade: what each writes the other one reads. */
+import { describe, expect, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as FastCheck from "effect/FastCheck"
+import * as Envelope from "../src/Broker/Envelope.ts"
+import * as Cluster from "../src/Cluster.ts"
+import * as Message from "../src/Cluster/Message.ts"
+import type { ClientInfo, Publication } from "../src/protocol/Publication.ts"
+import { FROM, ID, MESSAGE, type RecordedRequest, REPLIES, REQUESTS } from "./fixtures/control-v1.ts"
+import * as Old from "./fixtures/envelope-v1.ts"
+import { ENVELOPES, SPLICED } from "./fixtures/envelopes-v1.ts"
+import { OPEN, raw } from "./support/history.ts"
+import { live } from "./support/it.ts"
+import { Reader } from "./support/reader.ts"
+import * as Redis from "./support/redis.ts"
+import * as Server from "./support/server.ts"
+import * as Socket from "./support/socket.ts"
+import { KEY, token } from "./support/tokens.ts"
+import { Watched } from "./support/wait.ts"
+
+// ── Envelopes ────────────────────────────────────────────────────────────────
+
+const text = FastCheck.string({ unit: "binary" })
+
+const info: FastCheck.Arbitrary<ClientInfo> = FastCheck.record(
+  {
+    client: text,
+    user: FastCheck.oneof(FastCheck.constant(""), text),
+    connInfo: FastCheck.json(),
+    chanInfo: FastCheck.json()
+  },
+  { requiredKeys: ["client", "user"] }
+)
+
+const publication: FastCheck.Arbitrary<Publication> = FastCheck.record(
+  {
+    data: FastCheck.oneof(text, FastCheck.json(), FastCheck.constantFrom("", "\n", "a\nb\r\n\n", '{\n"a":1e400\n}')),
+    json: FastCheck.boolean(),
+    info,
+    offset: FastCheck.maxSafeNat(),
+    epoch: text,
+    tags: FastCheck.dictionary(
+      FastCheck.string().filter((key) => key !== "__proto__"),
+      text
+    )
+  },
+  { requiredKeys: ["data", "json"] }
+)
+
+const news: FastCheck.Arbitrary<Publication> = FastCheck.record({
+  kind: FastCheck.constantFrom("join", "leave"),
+  data: FastCheck.constant(""),
+  json: FastCheck.constant(true),
+  info
+})
+
+describe("an envelope between version 1 and this one", () => {
+  it.each([...ENVELOPES, SPLICED])("that was recorded is read: $text", ({ text, publication }) => {
+    expect(Envelope.decode(text)).toEqual(Either.right(publication))
+    // The copy of the old codec is one.
+    expect(Old.decode(text)).toEqual(Either.right(publication))
+  })
+
+  it.each(ENVELOPES)("that was recorded is what this version writes: $text", ({ text, publication }) => {
+    expect(Envelope.encode(publication)).toBe(text)
+  })
+
+  it.prop("is read by the old one as this one wrote it", [publication], ([publication]) => {
+    expect(Old.decode(Envelope.encode(publication))).toEqual(Either.right(publication))
+  })
+
+  it.prop("is read by this one as the old one wrote it", [publication], ([publication]) => {
+    expect(Envelope.decode(Old.encode(publication))).toEqual(Either.right(publication))
+  })
+
+  it.prop("of a join or a leave is refused by the old one, not taken for a publication", [news], ([one]) => {
+    expect(Old.decode(Envelope.encode(one))).toEqual(Either.left("version 2 is newer than 1"))
+    expect(Envelope.decode(Envelope.encode(one))).toEqual(Either.right(one))
+  })
+})
+
+// ── Control messages ─────────────────────────────────────────────────────────
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+/** The same JSON with a field more in every object. */
+const widened = (value: unknown): unknown =>
+  Array.isArray(value)
+    ? value.map(widened)
+    : isRecord(value)
+      ? { added: { later: [1] }, ...Object.fromEntries(Object.entries(value).map(([key, one]) => [key, widened(one)])) }
+      : value
+
+/** The same JSON without one of its fields, once for each of them, with the field's path. */
+const narrowed = (value: unknown): ReadonlyArray<readonly [path: string, value: unknown]> =>
+  !isRecord(value)
+    ? []
+    : Object.entries(value).flatMap(([key, one]) => {
+        const rest = Object.fromEntries(Object.entries(value).filter(([other]) => other !== key))
+        return [
+          [key, rest] as const,
+          ...narrowed(one).map(([path, less]) => [`${key}.${path}`, { ...value, [key]: less }] as const)
+        ]
+      })
+
+/** Whether a field may be missing; without any other, a request is not the one that it was. */
+const isOptional = ({ ask }: RecordedRequest, path: string): boolean =>
+  ["id", "ask.client", "ask.info", "ask.expiresAt"].includes(path) || (path === "ask.data" && ask.type === "subscribe")
+
+const requests: ReadonlyArray<RecordedRequest> = [...Object.values(REQUESTS), MESSAGE]
+const replies = Object.values(REPLIES)
+
+describe("a control message of version 1", () => {
+  it.each(requests)("that asks is read: $text", ({ ask, text }) => {
+    const id = ask.type === "message" ? {} : { id: ID }
+    expect(Message.decode(text)).toEqual({ _tag: "Request", request: { v: 1, from: FROM, ...id, ask } })
+  })
+
+  it.each(replies)("that answers is read: $text", ({ answer, text }) => {
+    expect(Message.decode(text)).toEqual({ _tag: "Reply", reply: { v: 1, from: FROM, re: ID, answer } })
+  })
+
+  it.each(requests)("is still what this version asks with, or it has changed what others read: $text", (one) => {
+    expect(Message.request(FROM, one.ask.type === "message" ? undefined : ID, one.ask)).toBe(one.text)
+  })
+
+  it.each(replies)("is still what this version answers with, or it has changed what others read: $text", (one) => {
+    expect(Message.reply(FROM, ID, one.answer)).toBe(one.text)
+  })
+
+  it.each([...requests, ...replies])("is read without the fields that a newer instance has added: $text", ({ text }) => {
+    expect(Message.decode(JSON.stringify(widened(JSON.parse(text))))).toEqual(Message.decode(text))
+  })
+
+  it.each(requests)("that asks with less than is needed is told from one that is none: $text", (one) => {
+    const id = one.ask.type === "message" ? undefined : ID
+    for (const [path, value] of narrowed(JSON.parse(one.text))) {
+      const read = Message.decode(JSON.stringify(value))
+      // Without `from` nobody could be told of it.
+      const expected = path === "from" ? undefined : { _tag: "Unreadable", from: FROM, id }
+      const mayMiss = isOptional(one, path)
+      expect([path, mayMiss ? read?._tag : read]).toEqual([path, mayMiss ? "Request" : expected])
+    }
+  })
+
+  it.each(replies)("that answers with less than is needed is an answer all the same: $text", ({ text }) => {
+    const unable = { _tag: "Reply", reply: { v: 1, from: FROM, re: ID, answer: { type: "unable" } } }
+    for (const [path, value] of narrowed(JSON.parse(text))) {
+      const read = Message.decode(JSON.stringify(value))
+      // Without `re` it asks, and asks for nothing that can be read.
+      const asks = path === "re" ? { _tag: "Unreadable", from: FROM, id: undefined } : unable
+      expect([path, read]).toEqual([path, path === "from" ? undefined : asks])
+    }
+  })
+
+  it.prop(
+    "never throws, whatever comes",
+    [
+      FastCheck.oneof(
+        text,
+        FastCheck.json(),
+        FastCheck.record(
+          { v: FastCheck.anything(), from: text, id: FastCheck.anything(), re: text, ask: FastCheck.anything() },
+          { requiredKeys: ["from"] }
+        ).map((value) => JSON.stringify(value, (_, one: unknown) => (typeof one === "bigint" ? String(one) : one)))
+      )
+    ],
+    ([message]) => {
+      expect(["Request", "Reply", "Unreadable", undefined]).toContain(Message.decode(message)?._tag)
+    }
+  )
+})
+
+// ── Over one Redis ───────────────────────────────────────────────────────────
+
+const SEEN = { allow_presence_for_subscriber: true, allow_presence_for_anonymous: true }
+
+const startOn = (redis: Redis.Redis) =>
+  Server.start({
+    config: {
+      redis_url: redis.url,
+      channel: {
+        namespaces: [
+          { name: "bare", ...OPEN },
+          { name: "room", ...OPEN, ...SEEN, presence: true, join_leave: true },
+          { name: "kept", ...OPEN, history_size: 10, history_ttl: "10m", force_recovery: true }
+        ]
+      },
+      client: { token: { hmac_secret_key: KEY }, allow_anonymous_connect_without_token: true }
+    }
+  })
+
+/** The pushes that a socket got in a channel. */
+const pushes = (socket: Socket.Socket, channel: string): ReadonlyArray<Record<string, any>> =>
+  socket.received
+    .flatMap((frame) => frame.split("\n"))
+    .map((line) => JSON.parse(line).push)
+    .filter((push) => push?.channel === channel)
+
+/** An instance of version 1 by hand: what it hears of channels, read with its own codec. */
+const oldInstance = (redis: Redis.Redis, channels: ReadonlyArray<string>) =>
+  Effect.gen(function* () {
+    const ears = yield* Redis.client(redis)
+    const hands = yield* Redis.client(redis)
+    const watched = new Watched()
+    const heard: Array<readonly [channel: string, Either.Either<Publication, string>]> = []
+    ears.on("message", (topic: string, payload: string) => {
+      heard.push([topic.slice("fanfare:pub:".length), Old.decode(payload)])
+      watched.changed()
+    })
+    yield* Effect.promise(() => ears.subscribe(...channels.map((channel) => `fanfare:pub:${channel}`)))
+    return {
+      heard,
+      hears: (count: number) =>
+        watched.until(
+          () => heard.length >= count,
+          () => `the old instance hears ${count}; it has heard ${heard.length}`
+        ),
+      publish: (channel: string, envelope: string) =>
+        Effect.promise(() => hands.publish(`fanfare:pub:${channel}`, envelope)),
+      /** What its script does in a channel with history. */
+      append: (channel: string, publication: Publication) =>
+        Effect.promise(async () => {
+          const [meta, stream] = [`fanfare:meta:{${channel}}`, `fanfare:stream:{${channel}}`]
+          const [epoch, before] = await hands.hmget(meta, "epoch", "offset")
+          const offset = Number(before) + 1
+          const envelope = Old.encode(publication)
+          const spliced = `{"epoch":"${epoch}","offset":${offset},${envelope.slice(1)}`
+          await hands
+            .multi()
+            .xadd(stream, "MAXLEN", 10, `${offset}-0`, "e", envelope)
+            .hset(meta, "offset", offset)
+            .publish(`fanfare:pub:${channel}`, spliced)
+            .exec()
+        }),
+      /** The stream of a channel, as it reads it. */
+      stream: (channel: string) =>
+        Effect.promise(async () => {
+          const entries = await hands.xrange(`fanfare:stream:{${channel}}`, "-", "+")
+          return entries.map(([id, fields]) => [id, Old.decode(fields[1] ?? "")] as const)
+        })
+    }
+  })
+
+describe("an instance of version 1 and one of this version over one Redis", () => {
+  live("publications arrive in both directions; joins, leaves and what is newer are passed over", () =>
+    Effect.gen(function* () {
+      const redis = yield* Redis.start()
+      const server = yield* startOn(redis)
+      const old = yield* oldInstance(redis, ["bare:x", "room:x"])
+      const ada = yield* raw(server, { token: token({ sub: "ada", info: { n: 1 } }) })
+      yield* ada.ask("subscribe", { channel: "bare:x" })
+      const plain = yield* Socket.open(`${server.ws}/channels/bare:x`)
+
+      // From the old one.
+      const sent = ENVELOPES.filter(({ publication }) => publication.offset === undefined)
+      for (const { text } of sent) yield* old.publish("bare:x", text)
+      yield* old.publish("bare:x", '{"v":3,"kind":"survey"}\n{}')
+      yield* old.publish("bare:x", Old.encode({ data: '"end"', json: true, tags: { lang: "en" } }))
+      yield* plain.gets('"end"')
+      expect(plain.received).toEqual([...sent.map(({ publication }) => publication.data), '"end"'])
+      yield* ada.socket.gets('"end"')
+      expect(pushes(ada.socket, "bare:x")).toEqual(
+        [
+          { data: 1 },
+          { data: "hello" },
+          { data: "" },
+          { data: { text: "hi" }, info: { client: "0fd5a8b7-0b2c-4a4a-9d59-1c6a2f0e7d11" } },
+          { data: "\n", tags: { "": "", join: "leave" } },
+          { data: "end", tags: { lang: "en" } }
+        ].map((pub) => ({ channel: "bare:x", pub }))
+      )
+      expect(server.metrics.dropped.undecodable).toBe(1)
+
+      // From the new one.
+      const before = old.heard.length
+      yield* ada.ask("publish", { channel: "bare:x", data: { n: 1 } })
+      plain.send("not JSON")
+      yield* plain.gets("not JSON")
+      yield* server.publisher.publish("bare:x", [2], { tags: { lang: "de" } })
+      yield* old.hears(before + 3)
+      const info = { client: ada.connected["client"], user: "ada", connInfo: '{"n":1}' }
+      expect(old.heard.slice(before).map(([, read]) => Either.getOrThrow(read))).toEqual([
+        { data: '{"n":1}', json: true, info },
+        { data: "not JSON", json: false, info: { client: expect.any(String), user: "" } },
+        { data: "[2]", json: true, tags: { lang: "de" } }
+      ])
+
+      // Who is in a channel is news that the old one does not know, and does not show as a publication.
+      yield* ada.ask("subscribe", { channel: "room:x", join_leave: true })
+      yield* ada.ask("publish", { channel: "room:x", data: "between" })
+      yield* ada.ask("unsubscribe", { channel: "room:x" })
+      yield* old.hears(before + 6)
+      const inRoom = old.heard.filter(([channel]) => channel === "room:x").map(([, read]) => read)
+      expect(inRoom).toEqual([
+        Either.left("version 2 is newer than 1"),
+        Either.right({ data: '"between"', json: true, info }),
+        Either.left("version 2 is newer than 1")
+      ])
+    })
+  )
+
+  live("a channel with history is one stream for both", () =>
+    Effect.gen(function* () {
+      const redis = yield* Redis.start()
+      const server = yield* startOn(redis)
+      const old = yield* oldInstance(redis, ["kept:x"])
+      const reader = yield* Effect.acquireRelease(
+        Effect.sync(() => new Reader("kept:x")),
+        (reader) => reader.disconnect
+      )
+      const { epoch } = yield* reader.connect(server.ws)
+      yield* server.publisher.publish("kept:x", "new 1", { tags: { by: "new" } })
+      yield* old.append("kept:x", { data: '"old 2"', json: true, tags: { by: "old" } })
+      yield* old.append("kept:x", { data: "old 3", json: false, info: { client: "c1", user: "" } })
+      yield* server.publisher.publish("kept:x", "new 4")
+      yield* reader.until(() => reader.position?.offset === 4, "all four")
+      expect([reader.log, reader.violations, reader.ended]).toEqual([["new 1", "old 2", "old 3", "new 4"], [], []])
+      expect([server.metrics.holes, server.metrics.dropped.undecodable]).toEqual([0, 0])
+
+      const written = [
+        { data: '"new 1"', json: true, tags: { by: "new" } },
+        { data: '"old 2"', json: true, tags: { by: "old" } },
+        { data: "old 3", json: false, info: { client: "c1", user: "" } },
+        { data: '"new 4"', json: true }
+      ]
+      yield* old.hears(4)
+      expect(old.heard.map(([, read]) => Either.getOrThrow(read))).toEqual(
+        written.map((one, index) => ({ ...one, epoch, offset: index + 1 }))
+      )
+      expect(yield* old.stream("kept:x")).toEqual(
+        written.map((one, index) => [`${index + 1}-0`, Either.right(one)])
+      )
+
+      // Whoever comes back gets both kinds.
+      const late = new Reader("kept:x")
+      late.position = { epoch, offset: 0 }
+      expect((yield* late.connect(server.ws)).recovered).toBe(true)
+      expect([late.log, late.violations]).toEqual([["new 1", "old 2", "old 3", "new 4"], []])
+      yield* late.disconnect
+    })
+  )
+})
+
+interface Control {
+  readonly v: number
+  readonly from: string
+  readonly id?: string
+  readonly re?: string
+  readonly ask?: { readonly type: string }
+  readonly answer?: { readonly type: string }
+}
+
+const isControl = (value: unknown): value is Control => isRecord(value) && typeof value["from"] === "string"
+
+/** Plays another instance by hand: hears what instances hear, and answers as it is told to. */
+const playInstance = (redis: Redis.Redis, id: string = FROM) =>
+  Effect.gen(function* () {
+    const ears = yield* Redis.client(redis)
+    const mouth = yield* Redis.client(redis)
+    const watched = new Watched()
+    const heard: Array<Control> = []
+    let answers: (request: Control) => ReadonlyArray<string> = () => []
+    const say = (to: string | undefined, text: string) =>
+      mouth.publish(to === undefined ? "fanfare:control" : `fanfare:control:${to}`, text)
+    ears.on("message", (_topic: string, payload: string) => {
+      const message: unknown = JSON.parse(payload)
+      if (!isControl(message) || message.from === id) return
+      heard.push(message)
+      if (message.id !== undefined) for (const one of answers(message)) void say(message.from, one)
+      watched.changed()
+    })
+    yield* Effect.promise(() => ears.subscribe("fanfare:control", `fanfare:control:${id}`))
+    return {
+      heard,
+      /** To everybody, or to one instance. */
+      say: (text: string, to?: string) => Effect.promise(() => say(to, text)),
+      /** Answers every request from now on. */
+      answer: (how: (request: Control) => ReadonlyArray<string>) => {
+        answers = how
+      },
+      /** Waits for an answer to what it has asked. */
+      isAnswered: (re: string) =>
+        Effect.map(
+          watched.until(
+            () => heard.some((message) => message.re === re),
+            () => `an answer to ${re}; heard: ${JSON.stringify(heard)}`
+          ),
+          () => heard.filter((message) => message.re === re)
+        )
+    }
+  })
+
+/** The types of a JSON value's parts; of a list, those of its first element. */
+const shape = (value: unknown): unknown =>
+  Array.isArray(value)
+    ? [shape(value[0])]
+    : isRecord(value)
+      ? Object.fromEntries(Object.entries(value).map(([key, one]) => [key, shape(one)]))
+      : typeof value
+
+const ada = { token: token({ sub: "ada" }) }
+
+describe("an instance that is asked by one of another version", () => {
+  live("does what a request of version 1 says, and answers with the fields of version 1", () =>
+    Effect.gen(function* () {
+      const redis = yield* Redis.start()
+      const server = yield* startOn(redis)
+      const peer = yield* playInstance(redis)
+      const { ask, connected, socket } = yield* raw(server, ada)
+      yield* ask("subscribe", { channel: "room:old" })
+      let asked = 0
+      /** Asks with the recorded text, under an id of its own; its `c1` is the client. */
+      const doneAs = (request: RecordedRequest, reply: { readonly text: string }) =>
+        Effect.gen(function* () {
+          const id = `request ${++asked}`
+          yield* peer.say(request.text.replace(ID, id).replace("c1", connected["client"]))
+          const [answer] = yield* peer.isAnswered(id)
+          expect(shape(answer)).toEqual(shape(JSON.parse(reply.text)))
+          expect(answer).toMatchObject({ v: 1, from: connected["node"] })
+          return answer?.answer
+        })
+      const done = { type: "done", clients: 1, isPartial: false }
+
+      expect(yield* doneAs(REQUESTS.info, REPLIES.info)).toMatchObject({
+        node: { id: connected["node"], clients: 1, users: 1, subscriptions: 1, channels: 1 }
+      })
+      expect(yield* doneAs(REQUESTS.channels, REPLIES.channels)).toMatchObject({ channels: [["room:old", 1]] })
+
+      expect(yield* doneAs(REQUESTS.subscribeAsGranted, REPLIES.done)).toEqual(done)
+      expect(socket.received.at(-1)).toContain('"data":{"m": 12345678901234567890}')
+      expect(pushes(socket, "room:new")).toMatchObject([{ subscribe: { expires: true, ttl: expect.any(Number) } }])
+      expect(yield* server.presence.list("room:new", 10_000)).toEqual([
+        { client: connected["client"], user: "ada", chanInfo: '{"n":1}' }
+      ])
+      // It is in it already.
+      expect(yield* doneAs(REQUESTS.subscribe, REPLIES.done)).toEqual(done)
+      expect(pushes(socket, "room:new").length).toBe(1)
+
+      expect(yield* doneAs(REQUESTS.unsubscribe, REPLIES.done)).toEqual(done)
+      expect(pushes(socket, "room:old")).toEqual([
+        { channel: "room:old", unsubscribe: { code: 2000, reason: "server unsubscribe" } }
+      ])
+
+      expect(yield* doneAs(REQUESTS.refresh, REPLIES.done)).toEqual(done)
+      yield* socket.gets('{"push":{"refresh":{"expires":true,"ttl":')
+
+      yield* peer.say(MESSAGE.text)
+      yield* socket.gets('{"push":{"message":{"data":{"hello":1}}}}')
+
+      // The client is on its list of those that stay, then it is not.
+      expect(yield* doneAs(REQUESTS.disconnect, REPLIES.done)).toEqual({ ...done, clients: 0 })
+      yield* peer.say(REQUESTS.disconnect.text.replace(ID, "everybody"))
+      yield* peer.isAnswered("everybody")
+      expect(yield* socket.closed).toEqual({ code: 3503, reason: "force disconnect" })
+      // It has answered to nothing else.
+      expect(peer.heard.filter(({ re }) => re !== undefined).length).toBe(asked + 1)
+    })
+  )
+
+  const CANNOT: ReadonlyArray<readonly [what: string, text: string]> = [
+    ["of a newer version", REQUESTS.disconnect.text.replace('"v":1', '"v":2').replace('"c1","c2"', "")],
+    ["for something that it does not know", REQUESTS.info.text.replace('"info"', '"survey"')],
+    ["that lacks a field", REQUESTS.unsubscribe.text.replace(',"reason":"server unsubscribe"', "")],
+    ["that lacks what is asked", `{"v":1,"from":"${FROM}","id":"${ID}"}`],
+    ["whose field has another type", REQUESTS.unsubscribe.text.replace("2000", '"2000"')]
+  ]
+
+  live("says that it is unable to do what it cannot read, does nothing of it, and goes on", () =>
+    Effect.gen(function* () {
+      const redis = yield* Redis.start()
+      const server = yield* startOn(redis)
+      const peer = yield* playInstance(redis)
+      const { ask, connected, socket } = yield* raw(server, ada)
+      yield* ask("subscribe", { channel: "room:old" })
+      const node: string = connected["node"]
+      for (const [what, text] of CANNOT) {
+        yield* peer.say(text.replace(ID, what))
+        expect(yield* peer.isAnswered(what)).toEqual([{ v: 1, from: node, re: what, answer: { type: "unable" } }])
+      }
+      // Nobody waits for an answer to these, or nobody knows who does.
+      const silent = ["", "garbage", "null", "[]", "{}", '{"v":1}', '{"v":2,"from":"x","ask":{}}', '{"from":1,"id":"x"}']
+      for (const text of silent) yield* peer.say(text, node)
+      yield* peer.say(REQUESTS.info.text)
+      expect((yield* peer.isAnswered(ID))[0]?.answer?.type).toBe("info")
+      expect(peer.heard.length).toBe(CANNOT.length + 1)
+      yield* ask("ping", {})
+      expect(pushes(socket, "room:old")).toEqual([])
+      expect(server.logs.filter((line) => line.startsWith("ERROR"))).toEqual([])
+    })
+  )
+})
+
+/** What an answer may take beyond the wait for it, on a busy machine. */
+const MARGIN = 700
+const PATIENCE = Duration.toMillis(Cluster.REPLY_TIMEOUT)
+
+/** A recorded answer to a request; `from`: another instance than that of the fixture. */
+const answerTo = (reply: { readonly text: string }, { id = "" }: Control, from = FROM): string =>
+  reply.text.replaceAll(FROM, from).replace(ID, id)
+
+/** The recorded answer to what is asked. */
+const wellAnswered = (request: Control, from = FROM): string => {
+  const type = request.ask?.type
+  return answerTo(type === "channels" || type === "info" ? REPLIES[type] : REPLIES.done, request, from)
+}
+
+const OTHER = "9d0c7a11-5f0e-4a57-8c1b-6a7e0e2d4c03"
+
+describe("an instance that asks one of another version", () => {
+  const unsubscribe = { ...REQUESTS.unsubscribe.ask }
+
+  /** Asks for one of each kind, and tells what came of it, with milliseconds. */
+  const askAll = ({ cluster }: Server.Running) =>
+    Effect.map(
+      Effect.all(
+        [
+          Effect.timed(cluster.perform(unsubscribe)),
+          Effect.timed(cluster.channels("room:*")),
+          Effect.timed(cluster.nodes)
+        ],
+        { concurrency: "unbounded" }
+      ),
+      ([[one, performed], [two, channels], [three, nodes]]) => ({
+        outcomes: { performed, channels, nodes },
+        arePartial: [performed.isPartial, channels.isPartial, nodes.isPartial],
+        times: [one, two, three].map(Duration.toMillis)
+      })
+    )
+
+  const setting = Effect.gen(function* () {
+    const redis = yield* Redis.start()
+    const server = yield* startOn(redis)
+    const { ask, connected } = yield* raw(server, ada)
+    yield* ask("subscribe", { channel: "room:a" })
+    return { redis, server, node: String(connected["node"]), peer: yield* playInstance(redis) }
+  })
+
+  live("adds its answers of version 1 to its own", () =>
+    Effect.gen(function* () {
+      const { node, peer, server } = yield* setting
+      for (const how of [
+        (request: Control) => [wellAnswered(request)],
+        // With fields that a newer one has added.
+        (request: Control) => [JSON.stringify(widened(JSON.parse(wellAnswered(request))))]
+      ]) {
+        peer.answer(how)
+        const { outcomes } = yield* askAll(server)
+        expect(outcomes.performed).toEqual({ clients: 3, isPartial: false })
+        expect(outcomes.channels).toEqual({
+          channels: new Map([
+            ["room:a", 3],
+            ["room:b", 1]
+          ]),
+          isPartial: false
+        })
+        expect(outcomes.nodes.isPartial).toBe(false)
+        expect(outcomes.nodes.nodes.map(({ id }) => id)).toEqual([node, FROM])
+        expect(outcomes.nodes.nodes[1]).toEqual(REPLIES.info.answer.node)
+      }
+      expect(peer.heard.map(({ ask, v }) => [v, ask?.type])).toEqual(
+        ["unsubscribe", "channels", "info", "unsubscribe", "channels", "info"].map((type) => [1, type])
+      )
+    })
+  )
+
+  const USELESS: ReadonlyArray<readonly [what: string, how: (request: Control) => ReadonlyArray<string>]> = [
+    ["unable", (request) => [answerTo(REPLIES.unable, request)]],
+    ["an answer to something else", (request) => [
+      answerTo(request.ask?.type === "info" ? REPLIES.channels : REPLIES.info, request)
+    ]],
+    ["an answer of a newer version", (request) => [wellAnswered(request).replace('"v":1', '"v":2')]],
+    ["an answer that it does not know", (request) => [
+      answerTo(REPLIES.unable, request).replace('"unable"', '"later"')
+    ]],
+    ["an answer that lacks a field", (request) => [
+      answerTo({ text: REPLIES.done.text.replace(',"isPartial":false', "") }, request)
+    ]],
+    ["an answer that says nothing", ({ id }) => [JSON.stringify({ from: FROM, re: id })]]
+  ]
+
+  live("says at once that it is partial where the other cannot do it, or cannot be understood", () =>
+    Effect.gen(function* () {
+      const { node, peer, server } = yield* setting
+      for (const [what, how] of USELESS) {
+        peer.answer(how)
+        const { arePartial, outcomes, times } = yield* askAll(server)
+        expect([what, ...arePartial]).toEqual([what, true, true, true])
+        expect(Math.max(...times)).toBeLessThan(MARGIN)
+        // Its own part is done.
+        const { channels, nodes, performed } = outcomes
+        expect([what, performed.clients, [...channels.channels], nodes.nodes.map(({ id }) => id)]).toEqual([
+          what,
+          1,
+          [["room:a", 1]],
+          [node]
+        ])
+      }
+    })
+  )
+
+  live("says so once its patience is over where nothing comes, or garbage, or what was meant for another question", () =>
+    Effect.gen(function* () {
+      const { peer, server } = yield* setting
+      for (const how of [
+        () => [],
+        () => ["", "garbage", "null", "[]", '{"re":"x"}', '{"from":"x","re":1}'],
+        (request: Control) => [wellAnswered({ ...request, id: "another" }), wellAnswered({ ...request, id: "__proto__" })]
+      ]) {
+        peer.answer(how)
+        const { arePartial, outcomes, times } = yield* askAll(server)
+        expect(arePartial).toEqual([true, true, true])
+        expect(Math.min(...times)).toBeGreaterThan(PATIENCE - 50)
+        expect(Math.max(...times)).toBeLessThan(PATIENCE + MARGIN)
+        expect(outcomes.performed.clients).toBe(1)
+      }
+    })
+  )
+
+  live("takes one answer of each instance: one that is said twice is not that of another", () =>
+    Effect.gen(function* () {
+      const { peer, redis, server } = yield* setting
+      const silent = yield* playInstance(redis, OTHER)
+      peer.answer((request) => [wellAnswered(request), wellAnswered(request)])
+      const { arePartial, outcomes } = yield* askAll(server)
+      expect(arePartial).toEqual([true, true, true])
+      expect(outcomes.performed.clients).toBe(3)
+      expect(outcomes.channels.channels.get("room:b")).toBe(1)
+      expect(outcomes.nodes.nodes.length).toBe(2)
+      expect(silent.heard.length).toBe(3)
+    })
+  )
+
+  live("is not confused or filled by answers that come twice, or late, to thousands of questions", () =>
+    Effect.gen(function* () {
+      const { peer, server } = yield* setting
+      // More at a time than may wait: the rest of them are not asked at all.
+      const many = Array.from({ length: 1100 }, () => server.cluster.nodes)
+      const unanswered = yield* Effect.all(many, { concurrency: "unbounded" })
+      expect(unanswered.filter(({ isPartial, nodes }) => !isPartial || nodes.length !== 1)).toEqual([])
+      expect(peer.heard.length).toBeGreaterThanOrEqual(1024)
+      expect(peer.heard.length).toBeLessThan(1100)
+      for (const request of peer.heard.slice()) yield* peer.say(wellAnswered(request), request.from)
+
+      // Each of them was forgotten, and no answer to them is taken for one to these.
+      peer.answer((request) => Array.from({ length: 3 }, () => wellAnswered(request)))
+      const answered = yield* Effect.all(many, { concurrency: 100 })
+      expect(answered.filter(({ isPartial, nodes }) => isPartial || nodes.length !== 2)).toEqual([])
+      expect(yield* server.cluster.perform(unsubscribe)).toEqual({ clients: 3, isPartial: false })
+      expect(server.logs.filter((line) => line.startsWith("ERROR"))).toEqual([])
+    })
+  )
+})
