@@ -134,7 +134,7 @@ const optional = <A>(
   is: (value: unknown) => value is A,
   expected: string
 ): Either.Either<A | undefined, TokenError> => {
-  const value = Object.hasOwn(claims, name) ? claims[name] : undefined
+  const value = claims[name]
   return value === undefined || is(value)
     ? Either.right(value)
     : Either.left(invalid(`the claim "${name}" of the token is not ${expected}`))

@@ -20,6 +20,14 @@ const history = ({ history_size, history_ttl }: Namespace.Namespace): string =>
 
 const urlHost = (host: string): string => (host.includes(":") ? `[${host}]` : host === "127.0.0.1" ? "localhost" : host)
 
+/** What is served where nobody else is; a line where there is such a port. */
+const internal = ({ host, http_api, http_server }: ServerConfig.Config): ReadonlyArray<string> => {
+  if (http_server.internal_port === 0) return []
+  const paths = ["/metrics", "/health/", ...(http_api.key === undefined ? [] : ["/api/"])]
+  const where = `http://${urlHost(http_server.internal_host ?? host)}:${http_server.internal_port}`
+  return [`internal port: ${where} alone serves ${paths.join(", ")}`]
+}
+
 /** The lines of the banner. `port` is the one that is listened on. */
 export const lines = (config: ServerConfig.Config, port: number, version: string): ReadonlyArray<string> => {
   const { without_namespace, namespaces } = config.channel
@@ -35,6 +43,7 @@ export const lines = (config: ServerConfig.Config, port: number, version: string
     ...(config.client.allowed_origins.length > 0
       ? [`origins beside the server's own: ${config.client.allowed_origins.join(" ")}`]
       : []),
-    ...(config.http_api.key === undefined ? [] : ["server API: on, at /api/"])
+    ...(config.http_api.key === undefined ? [] : ["server API: on, at /api/"]),
+    ...internal(config)
   ]
 }

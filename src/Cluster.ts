@@ -103,8 +103,8 @@ const make = Effect.gen(function* () {
   const instance = yield* Instance.Instance
   const metrics = yield* Metrics.Metrics
   const asking = new Map<string, Asking>()
-  const working = yield* FiberSet.make<void>()
-  const fork = yield* FiberSet.runtime(working)<never>()
+  const fork = yield* FiberSet.makeRuntime<never>()
+  let working = 0
 
   // ── What this instance does and tells ────────────────────────────────────
 
@@ -212,8 +212,10 @@ const make = Effect.gen(function* () {
     // This instance has done its own part before it asked.
     if (message === undefined || from === undefined || from === instance.id) return
     const { ask, id } = message._tag === "Request" ? message.request : { ask: undefined, id: message.id }
-    const isBusy = Effect.runSync(FiberSet.size(working)) >= WORKING
-    fork(reply(from, id, ask === undefined || isBusy ? Effect.succeed(UNABLE) : answer(ask)))
+    const isAble = ask !== undefined && working < WORKING
+    working++
+    const done = Effect.sync(() => void working--)
+    fork(Effect.ensuring(reply(from, id, isAble ? answer(ask) : Effect.succeed(UNABLE)), done))
   }
 
   yield* broker.listenControl(instance.id, hear)

@@ -4,7 +4,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { randomUUID } from "node:crypto"
-import { hostname } from "node:os"
+import * as ServerConfig from "./ServerConfig.ts"
 
 /** This instance of the server. */
 export class Instance extends Context.Tag("fanfare/Instance")<
@@ -12,7 +12,7 @@ export class Instance extends Context.Tag("fanfare/Instance")<
   {
     /** Unique: another one after a restart. */
     readonly id: string
-    /** The host that it runs on. */
+    /** For people: `name` of the configuration. */
     readonly name: string
     /** Milliseconds since the epoch. */
     readonly startedAt: number
@@ -20,7 +20,11 @@ export class Instance extends Context.Tag("fanfare/Instance")<
 >() {}
 
 /** An instance that starts now. */
-export const layer: Layer.Layer<Instance> = Layer.effect(
+export const layer: Layer.Layer<Instance, never, ServerConfig.ServerConfig> = Layer.effect(
   Instance,
-  Effect.map(Clock.currentTimeMillis, (startedAt) => ({ id: randomUUID(), name: hostname(), startedAt }))
+  Effect.gen(function* () {
+    const { host, name, port } = yield* ServerConfig.ServerConfig
+    const startedAt = yield* Clock.currentTimeMillis
+    return { id: randomUUID(), name: name ?? `${host}:${port}`, startedAt }
+  })
 )

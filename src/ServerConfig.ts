@@ -107,6 +107,7 @@ const namespaceOptions = {
 export const options = {
   host: Option.make(Schema.NonEmptyString, "127.0.0.1", { kind: "text", doc: "address to listen on", env: "HOST" }),
   port: integer(8000, "", "port to listen on; 0: any free one", { least: 0, most: 65535, env: "PORT" }),
+  name: optionalText("what this instance is called in the method `info` of the server API; `host:port` by default"),
   redis_url: Option.make(
     Schema.UndefinedOr(Schema.Redacted(Schema.String.pipe(Schema.filter(isRedisUrl)))),
     undefined,

@@ -235,7 +235,8 @@ describe("Hooks.layer", () => {
     const own = {
       onSubscribe: ({ channel }: Hooks.SubscribeRequest) => note(`subscribe ${channel}`),
       onPublish: ({ channel }: Hooks.PublishRequest) => note(`publish ${channel}`),
-      onHistory: ({ channel }: Hooks.HistoryRequest) => note(`history ${channel}`)
+      onHistory: ({ channel }: Hooks.HistoryRequest) => note(`history ${channel}`),
+      onPresence: ({ channel }: Hooks.PresenceRequest) => note(`presence ${channel}`)
     }
     return { calls, own }
   }
@@ -244,13 +245,14 @@ describe("Hooks.layer", () => {
       without_namespace: {
         allow_subscribe_for_client: true,
         allow_publish_for_client: true,
-        allow_history_for_client: true
+        allow_history_for_client: true,
+        allow_presence_for_client: true
       }
     }
   }
   const NO = new Hooks.Rejected({ code: 400, message: "not today" })
 
-  it("asks onSubscribe, onPublish and onHistory only after the configuration has permitted it", () => {
+  it("asks onSubscribe, onPublish, onHistory and onPresence only after the configuration has permitted it", () => {
     const { calls, own } = asked(Effect.void)
     const hooks = build(Hooks.layer(own), input)
     for (const [client, channel] of [
@@ -260,12 +262,14 @@ describe("Hooks.layer", () => {
       expect(Either.isLeft(decide(hooks.onSubscribe(subscribe(client, channel))))).toBe(true)
       expect(Either.isLeft(decide(hooks.onPublish(publish(client, channel, true))))).toBe(true)
       expect(Either.isLeft(decide(hooks.onHistory(history(client, channel, true))))).toBe(true)
+      expect(Either.isLeft(decide(hooks.onPresence(history(client, channel, true))))).toBe(true)
     }
     expect(calls).toEqual([])
     expect(Either.isRight(decide(hooks.onSubscribe(subscribe(USER, "lobby"))))).toBe(true)
     expect(Either.isRight(decide(hooks.onPublish(publish(USER, "lobby", false))))).toBe(true)
     expect(Either.isRight(decide(hooks.onHistory(history(USER, "lobby", false))))).toBe(true)
-    expect(calls).toEqual(["subscribe lobby", "publish lobby", "history lobby"])
+    expect(Either.isRight(decide(hooks.onPresence(history(USER, "lobby", false))))).toBe(true)
+    expect(calls).toEqual(["subscribe lobby", "publish lobby", "history lobby", "presence lobby"])
   })
 
   it("lets them refuse what the configuration permits", () => {
@@ -274,6 +278,7 @@ describe("Hooks.layer", () => {
     expect(decide(hooks.onSubscribe(subscribe(USER, "lobby")))).toEqual(Either.left(NO))
     expect(decide(hooks.onPublish(publish(USER, "lobby", false)))).toEqual(Either.left(NO))
     expect(decide(hooks.onHistory(history(USER, "lobby", false)))).toEqual(Either.left(NO))
+    expect(decide(hooks.onPresence(history(USER, "lobby", false)))).toEqual(Either.left(NO))
   })
 
   it("lets onConnect, onRpc and onDisconnect decide in place of the configuration", () => {

@@ -197,6 +197,20 @@ describe("subscription tokens", () => {
     })
   )
 
+  live("grant what onSubscribe adds to it as well", () =>
+    Effect.gen(function* () {
+      const server = yield* start({}, { onSubscribe: () => Effect.succeed({ data: '{"hello":1}', info: "3" }) })
+      const { ask } = yield* raw(server, { token: token(ada) })
+      const granted = token({ ...right, info: 2, exp: inSeconds(600) })
+      expect((yield* ask("subscribe", { channel: "closed:a", token: granted }))["subscribe"]).toMatchObject({
+        expires: true,
+        data: { hello: 1 }
+      })
+      const { presence } = (yield* ask("presence", { channel: "closed:a" }))["presence"]
+      expect(Object.values(presence)).toMatchObject([{ chan_info: 3 }])
+    })
+  )
+
   live(
     "that are wrong or another's are refused with 103, expired ones with 109, also where the namespace permits it",
     () =>

@@ -145,9 +145,7 @@ const server = HttpApiGroup.make("server")
     HttpApiEndpoint.post("history_remove", "/history_remove")
       .setPayload(Publishing.HistoryRemove)
       .addSuccess(Publishing.Removed)
-      .annotateContext(
-        about("history_remove", "Remove the publications of a channel", "Its epoch and offset go on.")
-      )
+      .annotateContext(about("history_remove", "Remove the publications of a channel", "Its epoch and offset go on."))
   )
   .add(
     HttpApiEndpoint.post("channels", "/channels")

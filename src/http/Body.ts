@@ -68,8 +68,7 @@ export const read = (request: HttpServerRequest.HttpServerRequest): Effect.Effec
 
 /** Whether so much of the body has not come yet that it is better not waited for. */
 const isUnread = ({ complete, headers }: IncomingMessage): boolean =>
-  !complete &&
-  (headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > NEGLIGIBLE)
+  !complete && (headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > NEGLIGIBLE)
 
 const linger = (response: HttpServerResponse.HttpServerResponse): HttpServerResponse.HttpServerResponse => {
   const { body, headers, status } = response

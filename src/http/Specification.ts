@@ -7,7 +7,7 @@ const DECODE_ERROR = "#/components/schemas/HttpApiDecodeError"
 /** What it is that ours answer with its status. */
 const BAD_REQUEST = "the body is not what the method takes"
 
-const OF_DECODE_ERROR = ["HttpApiDecodeError", "Issue", "PropertyKey"]
+const OF_DECODE_ERROR: ReadonlySet<string> = new Set(["HttpApiDecodeError", "Issue", "PropertyKey"])
 
 type Json = Record<string, any>
 
@@ -40,7 +40,7 @@ export const withoutDecodeError = (spec: Json): Json => ({
   components: {
     ...spec["components"],
     schemas: Object.fromEntries(
-      Object.entries(spec["components"]["schemas"]).filter(([name]) => !OF_DECODE_ERROR.includes(name))
+      Object.entries(spec["components"]["schemas"]).filter(([name]) => !OF_DECODE_ERROR.has(name))
     )
   }
 })

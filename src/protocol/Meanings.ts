@@ -29,7 +29,7 @@ export const meanings: Readonly<Record<Name, string>> = {
     "`history` with a `since` in another stream than the present one; `subscribe` with `flag` 2 from a position that cannot be recovered from",
   serverUnsubscribe: "the server API has unsubscribed the client, or its user",
   insufficient:
-    "a positioned subscription has missed something: its mailbox overflowed, or this instance missed what history has not any more",
+    "a positioned subscription has missed something: its mailbox overflowed, this instance missed what history has not any more, or the stream was lost",
   subscriptionExpired: "the subscription has expired, and was not refreshed within `client.expired_close_delay`",
   connectionClosed: "`connect` was answered with an error, and the client has not left within a second",
   shutdown: "the instance drains",
@@ -38,9 +38,9 @@ export const meanings: Readonly<Record<Name, string>> = {
     "the connection has expired, and was not refreshed within `client.expired_close_delay`; `refresh` with a token that has expired; the server API ended it as expired",
   subscriptionExpiredDisconnect:
     "a subscription that the server has made has expired, and was not refreshed within `client.expired_close_delay`",
-  slow: "the client took nothing for `client.write_timeout`; its mailbox overflowed with `client.overflow` at `disconnect`; on a plain socket in a channel with history, its mailbox overflowed",
+  slow: "the client took nothing for `client.write_timeout`; its mailbox overflowed with `client.overflow` at `disconnect`; the mailbox of a plain socket in a channel with history overflowed",
   insufficientState:
-    "a subscription that the server has made has missed something; on a plain socket in a channel with history, something was missed that history has not any more",
+    "a subscription that the server has made has missed something; a plain socket in a channel with history missed what history has not any more",
   noPong: "a ping was not answered within `client.pong_timeout`",
   tooManyRequestsDisconnect:
     "commands went on beyond `client.command_rate`; the first one beyond it that has no answer, `send` or a frame of a plain socket",
@@ -49,12 +49,13 @@ export const meanings: Readonly<Record<Name, string>> = {
   badRequestDisconnect:
     "a frame that is not the protocol's: malformed JSON, a field of a wrong type, a command without an `id`, one before `connect`, a second `connect`, `data` nested deeper than 256",
   stale: "the client was not connected within `client.stale_close_delay`",
-  forceDisconnect: "the server API has disconnected the client, without another code; it has unsubscribed a plain socket",
+  forceDisconnect:
+    "the server API has disconnected the client, without another code; it has unsubscribed a plain socket",
   connectionLimit: "the user has `client.user_connection_limit` connections to this instance already",
   channelLimit: "more than `client.channel_limit` subscriptions that the server makes with `connect`",
   permissionDeniedDisconnect: "the hook `onMessage` has refused a `send`; a plain socket may not publish what it did",
   notAvailableDisconnect: "`send` without a hook `onMessage`",
   tooManyErrors: "more refused commands than `client.error_limit`",
   unsupportedData: "a binary frame",
-  publishFailed: "on a plain socket alone: a publication was not accepted"
+  publishFailed: "a plain socket's publication was not accepted"
 }

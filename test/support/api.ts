@@ -31,7 +31,11 @@ export interface Api {
   /** The result of a call that is answered with one. */
   readonly result: (method: string, body: unknown) => Effect.Effect<any, Error>
   /** The code of a call that is refused, with its status. */
-  readonly refusal: (method: string, body: unknown, options?: Options) => Effect.Effect<readonly [number, number], Error>
+  readonly refusal: (
+    method: string,
+    body: unknown,
+    options?: Options
+  ) => Effect.Effect<readonly [number, number], Error>
   /** Holds any answer against the document. */
   readonly check: (verb: string, path: string, answer: Http.Response) => void
 }

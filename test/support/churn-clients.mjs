@@ -6,8 +6,9 @@ import { createHmac } from "node:crypto"
 import { setTimeout as sleep } from "node:timers/promises"
 import { WebSocket } from "ws"
 
-// `pause`: milliseconds between two acts of a client, at most. `isProper`: nobody is cut off.
-const { urls, channels, count, users, key, seed, pause, isProper } = JSON.parse(process.argv[2])
+// `ramp`: milliseconds in which they come; `pause`: milliseconds between two acts of one, at most. `isProper`: nobody is cut off.
+// `least`: the figures at which enough has happened.
+const { urls, channels, count, users, key, seed, ramp, pause, isProper, least } = JSON.parse(process.argv[2])
 
 // ── Chance: each client has its own, so that no other's pace changes it ──────
 
@@ -32,11 +33,32 @@ const token = (claims) => {
 
 // ── What came of it ──────────────────────────────────────────────────────────
 
-const figures = { connects: 0, subscribes: 0, unsubscribes: 0, closes: 0, cuts: 0, inFlight: 0, pings: 0 }
+const figures = {
+  connects: 0,
+  subscribes: 0,
+  unsubscribes: 0,
+  closes: 0,
+  cuts: 0,
+  inFlight: 0,
+  pings: 0,
+  unavailable: 0
+}
+const looking = setInterval(() => {
+  if (Object.entries(least).some(([what, enough]) => figures[what] < enough)) return
+  clearInterval(looking)
+  process.send({ type: "enough" })
+}, 100)
+
 /** What must not be, how often. */
 const trouble = {}
 const troubled = (what) => {
   trouble[what] = (trouble[what] ?? 0) + 1
+}
+
+/** On a busy machine Redis may not answer in time: then it is not done. */
+const refused = (what, error) => {
+  if (error.temporary === true) figures.unavailable++
+  else troubled(`${what}: ${JSON.stringify(error)}`)
 }
 
 /** Open ones that have been asked to be one. */
@@ -132,7 +154,7 @@ const turn = (connection, channel) => {
       command: { unsubscribe: { channel } },
       done: (reply) => {
         if (reply === undefined) return
-        if (reply.error !== undefined) return troubled(`unsubscribe: ${JSON.stringify(reply.error)}`)
+        if (reply.error !== undefined) return refused("unsubscribe", reply.error)
         figures.unsubscribes++
         connection.channels.delete(channel)
       }
@@ -147,7 +169,7 @@ const turn = (connection, channel) => {
     },
     done: (reply) => {
       if (reply === undefined) return
-      if (reply.error !== undefined) return troubled(`subscribe: ${JSON.stringify(reply.error)}`)
+      if (reply.error !== undefined) return refused("subscribe", reply.error)
       figures.subscribes++
       connection.channels.set(channel, shown?.info)
     }
@@ -192,7 +214,7 @@ const leave = async (connection) => {
 
 const live = async (client) => {
   const { chance } = client
-  await sleep(chance.below(2 * pause))
+  await sleep(chance.below(ramp))
   while (!state.isStopped) {
     const connection = await connect(client)
     if (connection === undefined) continue

@@ -1,4 +1,5 @@
 /** Presence for the port's suite: several instances that see each other, over each adapter. */
+import { expect } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -28,7 +29,7 @@ export interface RedisInstance extends Instance {
   readonly crash: Effect.Effect<void>
 }
 
-type Run = Context.Tag.Service<Link>["run"]
+export type Run = Context.Tag.Service<Link>["run"]
 
 export interface Options {
   /** `client.presence_update_interval`; a minute, so that nothing happens by itself. */
@@ -157,3 +158,29 @@ export const empty = (redis: Pick<Redis.Redis, "use">) =>
     (size) => size === 0,
     "no key is left"
   )
+
+/** Enters clients `prefix0…` of a user. */
+export const addMany = ({ presence }: Instance, channel: string, prefix: string, count: number, user = prefix) =>
+  Effect.forEach(
+    Array.from({ length: count }, (_, index) => info(`${prefix}${index}`, user)),
+    (one) => presence.add(channel, one),
+    { concurrency: 64, discard: true }
+  )
+
+export const statsBecome = (one: Instance, channel: string, clients: number, users: number) =>
+  eventually(
+    one.presence.stats(channel),
+    (now) => now.clients === clients && now.users === users,
+    `${clients} clients of ${users} users in "${channel}"`
+  )
+
+export const isConsistent = (redis: Pick<Redis.Redis, "use">, channel: string) =>
+  Effect.map(contradiction(redis, channel), (what) => expect(what).toBe(undefined))
+
+/** How long the entry that lives longest has yet to live, in milliseconds of Redis' clock. */
+export const remaining = (redis: Pick<Redis.Redis, "use">, channel: string) =>
+  redis.use(async (client) => {
+    const [, last] = await client.zrange(keys.presence(channel)[1], "-1", "-1", "WITHSCORES")
+    const [seconds = 0, micros = 0] = await client.time()
+    return Number(last) - (Number(seconds) * 1000 + Number(micros) / 1000)
+  })

@@ -60,6 +60,9 @@ export const make = (methods: ReadonlyMap<string, Method.Method>): Method.Method
       }
 
       const concurrency = batch.parallel === true ? CONCURRENCY : 1
-      return Effect.map(Effect.forEach(commands, reply, { concurrency }), (replies) => `{"replies":[${replies.join(",")}]}`)
+      return Effect.map(
+        Effect.forEach(commands, reply, { concurrency }),
+        (replies) => `{"replies":[${replies.join(",")}]}`
+      )
     })
   )

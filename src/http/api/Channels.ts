@@ -17,7 +17,7 @@ const clientOf = ({ chanInfo, client, connInfo, user }: ClientInfo): string =>
     chan_info: chanInfo
   })
 
-const nodeOf = (node: Cluster.Node): typeof Schemas.InfoResult.Type.nodes[number] => ({
+const nodeOf = (node: Cluster.Node): (typeof Schemas.InfoResult.Type.nodes)[number] => ({
   uid: node.id,
   name: node.name,
   version: node.version,

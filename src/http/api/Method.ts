@@ -61,16 +61,17 @@ export const tooLarge = (message: string): Refused =>
 /** The broker has not done it. */
 export const unavailable = (error: Broker.BrokerError): Refused => refused(Codes.internal, error.message)
 
-/** The error of a reply, as JSON text. */
-export const errorOf = ({ code, message }: Refused): string => JSON.stringify({ code, message })
+/** Longest message, in UTF-16 code units: it may quote a body, or tell all namespaces, once for each of many channels. */
+const MAX_MESSAGE = 500
 
-/** Longest part of a message that says what is wrong with a body: it may quote it. */
-const MAX_MESSAGE = 200
+/** The error of a reply, as JSON text. */
+export const errorOf = ({ code, message }: Refused): string =>
+  JSON.stringify({ code, message: message.slice(0, MAX_MESSAGE) })
 
 const describe = (error: ParseResult.ParseError): string => {
   const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
   const where = issue === undefined || issue.path.length === 0 ? "the body" : issue.path.map(String).join(".")
-  return `${where}: ${issue?.message ?? "not what the method takes"}`.slice(0, MAX_MESSAGE)
+  return `${where}: ${issue?.message ?? "not what the method takes"}`
 }
 
 /** A method that takes what a schema describes. */

@@ -63,6 +63,11 @@ export const make = ({ broker, config, hub, publisher }: Method.Services) => {
 
     broadcast: Method.make(Schemas.Broadcast, (body, call) =>
       Effect.gen(function* () {
+        const { length } = body.channels
+        if (length > Schemas.MAX_CHANNELS) {
+          const message = `a broadcast has at most ${Schemas.MAX_CHANNELS} channels, this one ${length}`
+          return yield* Method.refused(Codes.limitExceeded, message)
+        }
         const publication = yield* publicationOf(call)
         const options = optionsOf(body)
         const one = (channel: string): Effect.Effect<string> =>

@@ -29,9 +29,15 @@ export const Position = Schema.Struct({
 /** What became of one publication: accepted, with its position in a channel with history, or why not. */
 export const Published = Reply.of("Publish", Position)
 
+/** Most channels of one broadcast. */
+export const MAX_CHANNELS = 10_000
+
 /** The body of `broadcast`: one value, many channels. */
 export const Broadcast = Schema.Struct({
-  channels: Reply.required(Schema.Array(Schema.String), "the channels"),
+  channels: Reply.required(
+    Schema.Array(Schema.String).annotations({ jsonSchema: { maxItems: MAX_CHANNELS } }),
+    "the channels, at most 10,000"
+  ),
   ...publishing
 }).annotations({ identifier: "BroadcastRequest" })
 
