@@ -242,8 +242,9 @@ export class Connection implements Hub.Writer, Outlet {
         return
       }
     }
-    if (!session.established()) {
-      if (now - this.#openedAt >= Duration.toMillis(stale_close_delay)) this.end(Codes.stale, "no connect")
+    const overdue = session.overdue()
+    if (overdue !== undefined) {
+      if (now - this.#openedAt >= Duration.toMillis(stale_close_delay)) this.end(overdue, "not connected in time")
       return
     }
     session.sweep(now)

@@ -145,7 +145,7 @@ export const options = {
     pong_timeout: positiveDuration("8 seconds", "how long it waits for the answer"),
     stale_close_delay: positiveDuration(
       "10 seconds",
-      "a client that has not sent `connect` by then is disconnected with 3502"
+      "a client that has not sent `connect` by then is disconnected with 3502, one that has not been let in with 3004"
     ),
     expired_close_delay: positiveDuration(
       "25 seconds",

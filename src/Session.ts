@@ -56,8 +56,11 @@ export interface Session {
   readonly receive: (text: string) => boolean
   /** A text frame that is the protocol's ping; `undefined`: the transport pings. */
   readonly pingText: string | undefined
-  /** Whether the client has introduced itself; until then `client.stale_close_delay` runs. */
-  readonly established: () => boolean
+  /**
+   * `undefined` once the client is connected. Until then: how it is ended when
+   * `client.stale_close_delay` is over.
+   */
+  readonly overdue: () => Disconnect | undefined
   /** Ends what has expired. `now` is in milliseconds. */
   readonly sweep: (now: number) => void
   /** Leaves all channels and tells the hooks. */

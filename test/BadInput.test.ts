@@ -178,6 +178,17 @@ describe("bad input costs its sender the connection, and nobody else anything", 
     )
   )
 
+  live("a client that offers the Protobuf encoding: 400, and the log says why", () =>
+    Effect.gen(function* () {
+      const server = yield* Server.start()
+      const { body, status } = yield* Socket.refusal(`${server.ws}/connection/websocket`, {
+        headers: { "Sec-WebSocket-Protocol": "centrifuge-protobuf" }
+      })
+      expect([status, body.trim()]).toEqual([400, "centrifuge-protobuf is not spoken: use the JSON protocol"])
+      expect(server.logs.some((line) => line.includes("centrifuge-protobuf is not spoken"))).toBe(true)
+    })
+  )
+
   live("more connections than client.connection_limit: 503 before the upgrade, with Retry-After", () =>
     Effect.gen(function* () {
       const server = yield* Server.start({ config: { client: { connection_limit: 2 } } })

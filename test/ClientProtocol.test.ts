@@ -205,6 +205,8 @@ describe("client protocol", () => {
         ["presence_stats", { channel: "fast:x" }, 108],
         ["sub_refresh", { channel: "room", token: "t" }, 103],
         ["subscribe", { channel: "room", token: "t" }, 103],
+        ["subscribe", { channel: "room", type: 1 }, 108],
+        ["subscribe", { channel: "room", tf: { op: "eq" } }, 108],
         ["rpc", { method: "m" }, 108]
       ]
       client.send(command(1, "connect", {}))
@@ -255,6 +257,18 @@ describe("client protocol", () => {
       const server = yield* Server.start({ config: { client: { stale_close_delay: "100ms" } } })
       const client = yield* raw(server)
       expect(yield* client.closed).toEqual({ code: 3502, reason: "stale" })
+    })
+  )
+
+  live("a hook that does not decide in time costs the connection, and does not keep the client away", () =>
+    Effect.gen(function* () {
+      const server = yield* Server.start({
+        config: { client: { stale_close_delay: "100ms" } },
+        hooks: { onConnect: () => Effect.never }
+      })
+      const client = yield* raw(server)
+      client.send(command(1, "connect", {}))
+      expect((yield* client.closed).code).toBe(3004)
     })
   )
 

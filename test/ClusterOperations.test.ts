@@ -22,7 +22,12 @@ const configOf = (client: object = {}) => ({
       { name: "bare", ...OPEN }
     ]
   },
-  client: { token: { hmac_secret_key: KEY }, allow_anonymous_connect_without_token: true, ping_interval: "1h", ...client }
+  client: {
+    token: { hmac_secret_key: KEY },
+    allow_anonymous_connect_without_token: true,
+    ping_interval: "1h",
+    ...client
+  }
 })
 
 type Pair = readonly [Server.Running, Server.Running]

@@ -72,5 +72,5 @@ describe("examples in the documentation", () => {
       cwd: ROOT,
       stdio: ["ignore", "inherit", "inherit"]
     })
-  }, 60_000)
+  }, 120_000)
 })

@@ -132,6 +132,22 @@ describe("connection tokens", () => {
   )
 })
 
+describe("channels in a connection token", () => {
+  live("that there are not, or that are none, are errors of connect: 102, 107", () =>
+    Effect.gen(function* () {
+      const server = yield* start()
+      for (const [channel, code] of [
+        ["none:a", 102],
+        ["", 107]
+      ] as const) {
+        const [answer, closed] = yield* refused(server, { token: token({ ...ada, channels: ["open:a", channel] }) })
+        expect([JSON.parse(answer ?? "").error.code, closed]).toEqual([code, 3000])
+      }
+      expect(server.metrics.subscriptions).toBe(0)
+    })
+  )
+})
+
 describe("an expired connection", () => {
   live("is closed with 3005 unless it refreshes; one that does is not disturbed", () =>
     Effect.gen(function* () {

@@ -59,6 +59,9 @@ export const make = (
     onChannel(command, (channel, what) => {
       const { id, data, params } = command
       if (subscriptions.has(channel)) return answers.refuse(id, Codes.alreadySubscribed, what, "already subscribed")
+      // As an ordinary subscription it would get something else than what it relies on.
+      if (params.type !== 0) return answers.refuse(id, Codes.notAvailable, what, "only streams can be subscribed to")
+      if (params.tf !== null) return answers.refuse(id, Codes.notAvailable, what, "there is no filter by tags")
       if (subscriptions.size + subscribing >= config.client.channel_limit) {
         return answers.refuse(id, Codes.limitExceeded, what, `client.channel_limit is ${config.client.channel_limit}`)
       }

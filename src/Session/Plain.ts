@@ -121,7 +121,7 @@ export const make = (services: Services, outlet: Outlet, about: About): Plain =>
         })
       ),
     pingText: undefined,
-    established: () => true,
+    overdue: () => undefined,
     sweep: (now) => {
       if (isOver(services, expiresAt, now)) outlet.end(Codes.connectionExpired)
     },

@@ -10,9 +10,11 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Channel from "../Channel.ts"
 import type * as Clients from "../Clients.ts"
 import type * as Hooks from "../Hooks.ts"
 import { Bucket } from "../internal/Bucket.ts"
+import * as Namespace from "../Namespace.ts"
 import * as Codes from "../protocol/Codes.ts"
 import * as Command from "../protocol/Command.ts"
 import * as Json from "../protocol/Json.ts"
@@ -98,11 +100,14 @@ export const make = (
         typeof one === "string" ? [one, {}] : [one.channel, one]
       )
     )
-    const malformed = Array.from(channels.keys(), (channel) => ServerConfig.parseChannel(config, channel)).find(
-      Either.isLeft
-    )
-    if (malformed !== undefined) {
-      return Effect.sync(() => outlet.end(Codes.serverError, `server-side subscription: ${malformed.left}`))
+    for (const channel of channels.keys()) {
+      const what = `connect to ${JSON.stringify(channel)}`
+      const parsed = ServerConfig.parseChannel(config, channel)
+      if (Either.isLeft(parsed)) return refuseConnect(answers.refuse(command.id, Codes.badRequest, what, parsed.left))
+      if (Namespace.find(config.channel, channel) === undefined) {
+        const detail = `no namespace "${Channel.namespace(channel)}"; known: ${Namespace.known(config.channel)}`
+        return refuseConnect(answers.refuse(command.id, Codes.unknownChannel, what, detail))
+      }
     }
     if (channels.size > channel_limit) {
       return Effect.sync(() => outlet.end(Codes.channelLimit, `client.channel_limit is ${channel_limit}`))
@@ -312,7 +317,8 @@ export const make = (
   return {
     kind: "protocol",
     pingText: Json.EMPTY,
-    established: () => phase === "connected",
+    // A client that has done its part must not be told to stay away.
+    overdue: () => (phase === "connected" ? undefined : phase === "new" ? Codes.stale : Codes.serverError),
     sweep: (now) => {
       if (isOver(services, expiresAt, now)) outlet.end(Codes.connectionExpired)
       else subscriptions.sweep(now)

@@ -39,9 +39,7 @@ const decodeOption = (option: Option.Option<any>, value: unknown, key: string): 
     return Either.left(invalid(key, option.secret ? "its value" : show(value), option.expected))
   const entry = option.entry
   if (entry === undefined) return Either.right(decoded.right)
-  return Either.all(
-    (value as ReadonlyArray<unknown>).map((item, index) => decodeTree(entry, item, `${key}[${index}]`))
-  )
+  return Either.all((value as ReadonlyArray<unknown>).map((item, index) => decodeTree(entry, item, `${key}[${index}]`)))
 }
 
 /** Decodes an object; a key that the tree does not have is an error. */

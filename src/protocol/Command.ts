@@ -64,7 +64,11 @@ export const methods = {
     positioned: flag("asks for a positioned subscription, which is told of a gap"),
     recoverable: flag("asks for a recoverable subscription"),
     join_leave: flag("asks for joins and leaves"),
-    flag: number("2: a position that cannot be recovered from is error 112; other bits are ignored")
+    flag: number("2: a position that cannot be recovered from is error 112; other bits are ignored"),
+    type: number("kind of subscription; any but 0, a stream, is not available: error 108"),
+    tf: Schema.optionalWith(Schema.Unknown, { default: () => null }).annotations({
+      description: "filter by tags; not available: error 108"
+    })
   }),
   unsubscribe: Schema.Struct({ channel }),
   publish: Schema.Struct({ channel }),

@@ -21,7 +21,7 @@ export const meanings: Readonly<Record<Name, string>> = {
   badRequest:
     "a channel name that is empty, too long, or has control characters; `publish` without `data`; in the server API every body that is not what the method takes",
   notAvailable:
-    "`history` where the namespace keeps none, `presence` and `presence_stats` where it keeps none; `rpc` without a hook `onRpc`",
+    "`history` where the namespace keeps none, `presence` and `presence_stats` where it keeps none; `rpc` without a hook `onRpc`; a `subscribe` with a `type` or a `tf`",
   tokenExpired: "`connect` or `subscribe` with a token that has expired; the SDK gets a new one and tries again",
   expired: "`sub_refresh` with a token that has expired",
   tooManyRequests: "a command beyond `client.command_rate`",
@@ -33,7 +33,8 @@ export const meanings: Readonly<Record<Name, string>> = {
   subscriptionExpired: "the subscription has expired, and was not refreshed within `client.expired_close_delay`",
   connectionClosed: "`connect` was answered with an error, and the client has not left within a second",
   shutdown: "the instance drains",
-  serverError: "a hook failed in a way of its own, in `connect` or `send`; a channel of `onConnect` has no valid name",
+  serverError:
+    "a hook failed in a way of its own, in `connect` or `send`; the client was not let in within `client.stale_close_delay`",
   connectionExpired:
     "the connection has expired, and was not refreshed within `client.expired_close_delay`; `refresh` with a token that has expired; the server API ended it as expired",
   subscriptionExpiredDisconnect:
@@ -48,7 +49,7 @@ export const meanings: Readonly<Record<Name, string>> = {
     "`connect`, `refresh` or `sub_refresh` with a bad token; `refresh` or `sub_refresh` with one of another user or channel; `connect` without one where one is needed",
   badRequestDisconnect:
     "a frame that is not the protocol's: malformed JSON, a field of a wrong type, a command without an `id`, one before `connect`, a second `connect`, `data` nested deeper than 256",
-  stale: "the client was not connected within `client.stale_close_delay`",
+  stale: "the client has not sent `connect` within `client.stale_close_delay`",
   forceDisconnect:
     "the server API has disconnected the client, without another code; it has unsubscribed a plain socket",
   connectionLimit: "the user has `client.user_connection_limit` connections to this instance already",

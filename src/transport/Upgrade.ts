@@ -39,6 +39,9 @@ import * as Transport from "./WebSocket.ts"
 const PROTOCOL_PATH = "/connection/websocket"
 const PLAIN_PATH = "/channels/"
 
+/** The subprotocol of clients that speak the client protocol in its other encoding. */
+const PROTOBUF = "centrifuge-protobuf"
+
 /** What an upgrade asks for. */
 type Target =
   | { readonly _tag: "Protocol" }
@@ -201,6 +204,10 @@ export const make: Effect.Effect<
   const closed: Refusal = { status: 503, reason: "draining", message: "shutting down", retryAfter: RETRY_AFTER_SECONDS }
 
   const checkRequest = (request: IncomingMessage, host: string | undefined): Refusal | undefined => {
+    // It would send binary frames, be closed, and come back for ever.
+    if (request.headers["sec-websocket-protocol"]?.includes(PROTOBUF) === true) {
+      return { status: 400, reason: "handshake", message: `${PROTOBUF} is not spoken: use the JSON protocol` }
+    }
     const foreign = Origin.check(
       { origin: request.headers.origin, host },
       config.client.allowed_origins,

@@ -63,7 +63,13 @@ const refused = (what, error) => {
 
 /** Open ones that have been asked to be one. */
 const connections = new Set()
-const state = { isStopped: false }
+const state = { isStopped: false, stop: () => undefined }
+const stopped = new Promise((resolve) => {
+  state.stop = resolve
+})
+
+/** Until then, or until all stop. */
+const rest = (milliseconds) => Promise.race([sleep(milliseconds), stopped])
 
 // ── A connection ─────────────────────────────────────────────────────────────
 
@@ -214,16 +220,16 @@ const leave = async (connection) => {
 
 const live = async (client) => {
   const { chance } = client
-  await sleep(chance.below(ramp))
+  await rest(chance.below(ramp))
   while (!state.isStopped) {
     const connection = await connect(client)
     if (connection === undefined) continue
-    const acts = 1 + chance.below(12)
+    const acts = 1 + chance.below(8)
     for (let done = 0; done < acts && !state.isStopped; done++) {
       // Not every act waits for the one before it.
       if (chance.is(0.3)) void act(connection)
       else await act(connection)
-      await sleep(chance.below(pause))
+      await rest(chance.below(pause))
     }
     if (!state.isStopped) await leave(connection)
   }
@@ -240,6 +246,7 @@ const lives = clients.map((client) => live(client))
 
 const truth = async () => {
   state.isStopped = true
+  state.stop()
   await Promise.all(lives)
   await Promise.all(Array.from(connections, (connection) => answered(connection)))
   process.send({
