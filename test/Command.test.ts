@@ -17,7 +17,9 @@ const SUBSCRIBE = {
   positioned: false,
   recoverable: false,
   join_leave: false,
-  flag: 0
+  flag: 0,
+  type: 0,
+  tf: null
 }
 
 /** Every method with what its fields are when none is sent. */
@@ -65,7 +67,7 @@ describe("Command.decodeLine", () => {
     ],
     [
       "subscribe",
-      '{"channel":"c","token":"t","recover":true,"offset":9007199254740991,"epoch":"e","positioned":true,"recoverable":true,"join_leave":true,"flag":3,"delta":"fossil"}',
+      '{"channel":"c","token":"t","recover":true,"offset":9007199254740991,"epoch":"e","positioned":true,"recoverable":true,"join_leave":true,"flag":3,"type":4,"tf":{"op":"eq"},"delta":"fossil"}',
       {
         channel: "c",
         token: "t",
@@ -75,7 +77,9 @@ describe("Command.decodeLine", () => {
         positioned: true,
         recoverable: true,
         join_leave: true,
-        flag: 3
+        flag: 3,
+        type: 4,
+        tf: { op: "eq" }
       }
     ],
     ["unsubscribe", '{"channel":"__proto__"}', { channel: "__proto__" }],
