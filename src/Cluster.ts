@@ -87,7 +87,8 @@ const CONNECTIONS = 32
 const ASKING = 1024
 
 interface Asking {
-  readonly answers: Array<Message.Answer>
+  /** By instance: what one says twice is not the answer of another. */
+  readonly answers: Map<string, Message.Answer>
   readonly changed: () => void
 }
 
@@ -203,8 +204,10 @@ const make = Effect.gen(function* () {
   const hear = (text: string): void => {
     const message = Message.decode(text)
     if (message?._tag === "Reply") {
-      const one = asking.get(message.reply.re)
-      one?.answers.push(message.reply.answer)
+      const { answer, from, re } = message.reply
+      const one = asking.get(re)
+      if (from === instance.id) return
+      one?.answers.set(from, answer)
       one?.changed()
       return
     }
@@ -227,7 +230,7 @@ const make = Effect.gen(function* () {
     what: Message.Operation | Message.Question
   ): Effect.Effect<ReadonlyArray<Message.Answer | undefined>> => {
     const id = randomUUID()
-    const answers: Array<Message.Answer> = []
+    const answers = new Map<string, Message.Answer>()
     return Effect.gen(function* () {
       if (asking.size >= ASKING) return [undefined]
       const changed = yield* Effect.makeLatch(false)
@@ -236,14 +239,17 @@ const make = Effect.gen(function* () {
       const others = (yield* broker.sendControl(Message.request(instance.id, id, what))) - 1
       yield* changed.await.pipe(
         Effect.tap(() => Effect.sync(() => changed.unsafeClose())),
-        Effect.repeat({ while: () => answers.length < others }),
-        Effect.when(() => answers.length < others),
+        Effect.repeat({ while: () => answers.size < others }),
+        Effect.when(() => answers.size < others),
         atMost(REPLY_TIMEOUT)
       )
-      return [...answers, ...Array.from({ length: Math.max(0, others - answers.length) }, () => undefined)]
+      return [...answers.values(), ...Array.from({ length: Math.max(0, others - answers.size) }, () => undefined)]
     }).pipe(
       Effect.catchTag("BrokerError", (error) =>
-        Effect.as(Effect.logDebug(`the other instances were not asked: ${error.message}`), [...answers, undefined])
+        Effect.as(Effect.logDebug(`the other instances were not asked: ${error.message}`), [
+          ...answers.values(),
+          undefined
+        ])
       ),
       Effect.ensuring(Effect.sync(() => asking.delete(id)))
     )

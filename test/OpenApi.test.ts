@@ -1,4 +1,5 @@
 import { describe, expect } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { version } from "../src/version.ts"
 import * as Api from "./support/api.ts"
@@ -142,9 +143,16 @@ describe("/docs", () => {
 
   live("is the same page every time, also for those who ask at the same time, and for those who do not wait", () =>
     Effect.gen(function* () {
+      // When exactly the first client has to leave for the page to be spoilt depends on the machine.
+      for (let early = 0; early < 12; early++) {
+        const server = yield* Server.start({ config: Api.keyed })
+        for (const path of ["/docs", "/openapi.json"]) {
+          yield* Effect.timeoutOption(Http.send(server.http + path), Duration.micros(BigInt(250 * early)))
+          expect([path, early, (yield* Http.send(server.http + path)).status]).toEqual([path, early, 200])
+        }
+      }
       const server = yield* Server.start({ config: Api.keyed })
       const ask = Http.send(`${server.http}/docs`)
-      yield* Effect.timeoutOption(ask, "1 millis")
       const answers = yield* Effect.all([ask, ask, ask], { concurrency: "unbounded" })
       expect(new Set(answers.map(({ body }) => body)).size).toBe(1)
       expect(answers.map(({ status }) => status)).toEqual([200, 200, 200])

@@ -1,16 +1,57 @@
 import { describe, expect } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { hostname } from "node:os"
 import { version } from "../src/version.ts"
 import * as Api from "./support/api.ts"
 import { OPEN } from "./support/history.ts"
 import { live } from "./support/it.ts"
 import * as People from "./support/people.ts"
+import * as Socket from "./support/socket.ts"
 
 /** JSON that comes out as it went in only where nobody parses it. */
 const RAW = '{"n":12345678901234567890,"b":1e400,"a":"\\u0061"}'
 
 for (const [name, start] of People.pairs) {
+  describe(`server API over ${name}: publications`, () => {
+    live(
+      "what is published by one instance is delivered by both, and in the history of both, until it is removed",
+      () =>
+        Effect.gen(function* () {
+          const [a, b] = yield* start()
+          const one = yield* Api.make(a.http)
+          const other = yield* Api.make(b.http)
+          const sockets = [
+            yield* Socket.open(`${a.ws}/channels/room:a`),
+            yield* Socket.open(`${b.ws}/channels/room:a`),
+            yield* Socket.open(`${b.ws}/channels/bare:a`)
+          ]
+          const body = `{"channel":"room:a","data":${RAW},"tags":{"lang":"en"},"skip_history":null,"idempotency_key":"k"}`
+          const first = yield* one.result("publish", body)
+          expect(first).toEqual({ epoch: expect.any(String), offset: 1 })
+          expect(yield* other.result("publish", body)).toEqual(first)
+          expect(yield* other.result("publish", { channel: "bare:a", data: null })).toEqual({})
+          const responses = [{ result: { ...first, offset: 2 } }, { result: {} }]
+          expect(yield* other.result("broadcast", { channels: ["room:a", "bare:a"], data: "all" })).toEqual({
+            responses
+          })
+          const [here, there, bare] = sockets
+          yield* Effect.forEach(sockets, (socket) => socket.count(2))
+          for (const socket of [here, there]) expect(socket?.received).toEqual([RAW, '"all"'])
+          expect(bare?.received).toEqual(["null", '"all"'])
+
+          const read = { channel: "room:a", limit: -1, since: null, reverse: true }
+          const page = yield* other.call("history", read)
+          expect(page.body.result).toMatchObject({ ...first, offset: 2 })
+          expect(page.text).toContain(`[{"data":"all","offset":2},{"data":${RAW},"offset":1,"tags":{"lang":"en"}}]`)
+          const since = { epoch: first.epoch, offset: 1 }
+          expect((yield* one.result("history", { channel: "room:a", limit: 10, since })).publications).toEqual([
+            { data: "all", offset: 2 }
+          ])
+          expect(yield* one.result("history_remove", { channel: "room:a" })).toEqual({})
+          expect(yield* other.result("history", read)).toEqual({ ...first, offset: 2 })
+        })
+    )
+  })
+
   describe(`server API over ${name}: who is where`, () => {
     live("presence: those on all instances, with what is known of them as it was written", () =>
       Effect.gen(function* () {
@@ -82,7 +123,7 @@ for (const [name, start] of People.pairs) {
 
     live("info: every instance once, with its figures", () =>
       Effect.gen(function* () {
-        const [a, b] = yield* start()
+        const [a, b] = yield* start({ name: "one of them" })
         const api = yield* Api.make(b.http)
         const one = yield* People.connect(a, { user: "ada" })
         const two = yield* People.connect(b, { user: "ada" })
@@ -92,7 +133,7 @@ for (const [name, start] of People.pairs) {
         const { nodes, partial } = yield* api.result("info", {})
         const figures = (num_clients: number, num_users: number, num_subs: number, num_channels: number) => ({
           uid: expect.stringMatching(/^[0-9a-f-]{36}$/),
-          name: hostname(),
+          name: "one of them",
           version,
           uptime: expect.any(Number),
           num_clients,
@@ -156,6 +197,22 @@ describe("server API: who is where, refused", () => {
       expect(all.text.length).toBeLessThan(72 * 1024)
       const some = yield* api.result("channels", { pattern: "bare:*10?" })
       expect([some.partial, Object.keys(some.channels).length]).toEqual([undefined, 10])
+    })
+  )
+})
+
+describe("server API: broadcast", () => {
+  live("to more than 10,000 channels is refused, and published to none; long refusals are cut", () =>
+    Effect.gen(function* () {
+      const names = Array.from({ length: 100 }, (_, index) => ({ name: `namespace-${index}`, ...OPEN }))
+      const server = yield* People.start({ channel: { namespaces: [...People.channel.namespaces, ...names] } })
+      const api = yield* Api.make(server.http)
+      const channels = Array.from({ length: 10_001 }, () => "room:a")
+      expect(yield* api.refusal("broadcast", { channels, data: 1 }, { malformed: true })).toEqual([200, 106])
+      expect((yield* api.result("history", { channel: "room:a" })).offset).toBe(undefined)
+      const { responses } = yield* api.result("broadcast", { channels: ["nowhere:a"], data: 1 })
+      expect(responses[0].error.message).toMatch(/^no namespace "nowhere"; known: room, bare, /)
+      expect(responses[0].error.message.length).toBe(500)
     })
   )
 })

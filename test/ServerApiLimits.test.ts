@@ -24,7 +24,7 @@ interface Upload {
   readonly closed: Effect.Effect<void, NeverHappened>
   /** Bytes that the system has taken. */
   readonly taken: () => number
-  /** Sends so many bytes, as fast as they are taken, until there is an answer. */
+  /** Sends so many bytes, as fast as they are taken, whatever the answer is, until it is closed. */
   readonly send: (bytes: number, chunked?: boolean) => Effect.Effect<void, NeverHappened>
 }
 
@@ -65,11 +65,11 @@ const upload = (
     const taken = (): number => socket.bytesWritten - socket.writableLength
     const send = (bytes: number, chunked = false): Effect.Effect<void, NeverHappened> =>
       Effect.suspend(() => {
+        const closed = (): boolean => isClosed
         const isFree = (): boolean => socket.writableLength < CHUNK.length
-        const isOver = (): boolean => received !== "" || isClosed
         let left = bytes
         const more = Effect.sync(() => {
-          while (left > 0 && isFree() && !isOver()) {
+          while (left > 0 && isFree() && !closed()) {
             if (chunked) socket.write(`${CHUNK.length.toString(16)}\r\n`)
             socket.write(CHUNK)
             if (chunked) socket.write("\r\n")
@@ -79,9 +79,9 @@ const upload = (
         return Effect.repeat(
           Effect.zipRight(
             more,
-            watched.until(() => isFree() || isOver(), "it is taken")
+            watched.until(() => isFree() || closed(), "it is taken")
           ),
-          { while: () => left > 0 && !isOver() }
+          { while: () => left > 0 && !closed() }
         )
       }).pipe(Effect.asVoid)
     return {

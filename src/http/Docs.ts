@@ -7,6 +7,7 @@ import * as OpenApi from "@effect/platform/OpenApi"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as ServerConfig from "../ServerConfig.ts"
 import * as Api from "./Api.ts"
 import { noApi } from "./Authorization.ts"
@@ -26,14 +27,29 @@ const makePage = Effect.gen(function* () {
   return yield* Effect.provide(Effect.flatMap(HttpApiBuilder.Router.router, HttpRouter.toHttpApp), route)
 })
 
+/**
+ * What is made when it is asked for the first time, and then kept. Not
+ * `Effect.cached`: where the first client goes away meanwhile, that keeps the
+ * interruption, and everybody after it gets it.
+ */
+const once = <A, E, R>(make: Effect.Effect<A, E, R>): Effect.Effect<Effect.Effect<A, E, R>> =>
+  Effect.map(Effect.makeSemaphore(1), (one) => {
+    let made: Option.Option<A> = Option.none()
+    const remember = Effect.tap(make, (a) =>
+      Effect.sync(() => {
+        made = Option.some(a)
+      })
+    )
+    return one.withPermits(1)(Effect.suspend(() => (Option.isSome(made) ? Effect.succeed(made.value) : remember)))
+  })
+
 /** The handlers of the group `docs`. */
 export const layer = HttpApiBuilder.group(Api.Api, "docs", (handlers) =>
   Effect.gen(function* () {
     const { http_api } = yield* ServerConfig.ServerConfig
     const isOn = Effect.suspend(() => (http_api.key === undefined ? Effect.fail(noApi()) : Effect.void))
-    const specification = yield* Effect.cached(Effect.sync(() => JSON.stringify(OpenApi.fromApi(Api.Api))))
-    // What is remembered would be the interruption by a client that does not wait.
-    const page = yield* Effect.cached(Effect.uninterruptible(makePage))
+    const specification = yield* once(Effect.sync(() => JSON.stringify(OpenApi.fromApi(Api.Api))))
+    const page = yield* once(makePage)
 
     return handlers
       .handleRaw("specification", () =>

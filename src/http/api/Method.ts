@@ -46,27 +46,27 @@ export interface Call {
 /** Carries out a call; succeeds with JSON text. */
 export type Method = (call: Call) => Effect.Effect<string, Refused>
 
+/** Longest message, in UTF-16 code units: it may quote a body, or tell all namespaces, once for each of many channels. */
+const MAX_MESSAGE = 500
+
+const refuse = (code: number, message: string, status: Refused["status"]): Refused =>
+  new Refused({ code, message: message.slice(0, MAX_MESSAGE), status })
+
 /** Does not do it, for a reason that the caller can tell from the code. */
 export const refused = (error: Codes.ErrorCode, message: string = error.message): Refused =>
-  new Refused({ code: error.code, message, status: 200 })
+  refuse(error.code, message, 200)
 
 /** The body is not what the method takes. */
-export const malformed = (message: string): Refused =>
-  new Refused({ code: Codes.badRequest.code, message, status: 400 })
+export const malformed = (message: string): Refused => refuse(Codes.badRequest.code, message, 400)
 
 /** The body, or a payload in it, is too large. */
-export const tooLarge = (message: string): Refused =>
-  new Refused({ code: Codes.limitExceeded.code, message, status: 413 })
+export const tooLarge = (message: string): Refused => refuse(Codes.limitExceeded.code, message, 413)
 
 /** The broker has not done it. */
 export const unavailable = (error: Broker.BrokerError): Refused => refused(Codes.internal, error.message)
 
-/** Longest message, in UTF-16 code units: it may quote a body, or tell all namespaces, once for each of many channels. */
-const MAX_MESSAGE = 500
-
 /** The error of a reply, as JSON text. */
-export const errorOf = ({ code, message }: Refused): string =>
-  JSON.stringify({ code, message: message.slice(0, MAX_MESSAGE) })
+export const errorOf = ({ code, message }: Refused): string => JSON.stringify({ code, message })
 
 const describe = (error: ParseResult.ParseError): string => {
   const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)

@@ -70,7 +70,7 @@ export const Info = record(Schema.Unknown).annotations({
 
 const Node = Schema.Struct({
   uid: Reply.required(Schema.String, "another one after a restart"),
-  name: Reply.required(Schema.String, "the host that it runs on"),
+  name: Reply.required(Schema.String, "for people: `name` of its configuration, by default its `host` and `port`"),
   version: Reply.required(Schema.String, "of Fanfare"),
   num_clients: Reply.required(Reply.Int, "connections, of both kinds"),
   num_users: Reply.required(Reply.Int, "different users; the anonymous ones are one"),
