@@ -18,9 +18,9 @@ export interface Client {
   readonly subscribe: (channel: string, granted: Granted) => Effect.Effect<boolean>
   /** Ends a subscription, if there is one. */
   readonly unsubscribe: (channel: string, why: Unsubscribe) => Effect.Effect<boolean>
-  /** Changes how long the connection holds. */
-  readonly refresh: (refreshed: Refreshed) => void
-  /** Pushes raw JSON to it. A plain socket has no place for it. */
+  /** Changes how long the connection holds; `false` where there is too much to do for it already. */
+  readonly refresh: (refreshed: Refreshed) => boolean
+  /** Pushes raw JSON to it, as a publication: a full mailbox drops it. A plain socket has no place for it. */
   readonly send: (data: string) => void
   readonly disconnect: (disconnect: Disconnect, detail: string) => void
 }

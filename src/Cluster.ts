@@ -77,6 +77,9 @@ const WORK_TIMEOUT = Duration.seconds(1)
 /** Channels in one answer, at most. */
 export const MAX_CHANNELS = 10_000
 
+/** Characters of their names, at most. */
+const MAX_CHARACTERS = 512 * 1024
+
 /** Requests of others that an instance works on at a time; it says of further ones that it is unable. */
 const WORKING = 256
 
@@ -128,16 +131,16 @@ const make = Effect.gen(function* () {
         )
       case "refresh": {
         const { expired, expiresAt, info } = operation
-        return Effect.as(
-          Effect.sync(() => {
-            if (expired) return client.disconnect(Codes.connectionExpired, "by the server API")
-            client.refresh({
-              ...(expiresAt === undefined ? {} : { expiresAt }),
-              ...(info === undefined ? {} : { info })
-            })
-          }),
-          true
-        )
+        return Effect.sync(() => {
+          if (expired) {
+            client.disconnect(Codes.connectionExpired, "by the server API")
+            return true
+          }
+          return client.refresh({
+            ...(expiresAt === undefined ? {} : { expiresAt }),
+            ...(info === undefined ? {} : { info })
+          })
+        })
       }
       case "message":
         return Effect.as(
@@ -168,9 +171,13 @@ const make = Effect.gen(function* () {
     if (question.type === "channels") {
       return Effect.sync(() => {
         const channels: Array<readonly [string, number]> = []
+        let characters = 0
         for (const [channel, subscribers] of hub.channels()) {
           if (subscribers === 0 || !Glob.matches(question.pattern, channel)) continue
-          if (channels.length === question.limit) return { type: "channels", channels, isPartial: true }
+          characters += channel.length
+          if (channels.length === question.limit || characters > MAX_CHARACTERS) {
+            return { type: "channels", channels, isPartial: true }
+          }
           channels.push([channel, subscribers])
         }
         return { type: "channels", channels, isPartial: false }

@@ -192,6 +192,7 @@ export class Connection implements Hub.Writer, Outlet {
   /** The socket is gone. `code` is the peer's. */
   gone(code: number): void {
     this.#closed = true
+    this.#session?.gone()
     this.end({ code, reason: "" })
     this.#notify()
   }

@@ -53,6 +53,21 @@ export const text = (payload: string): Frame => encode([payload])
 /** How many WebSocket frames it holds. */
 export const count = (frame: Frame): number => frame.ends.length
 
+/** Those WebSocket frames of it whose place `keep` says; the bytes are copied, not encoded again. */
+export const pick = (frame: Frame, keep: (index: number) => boolean): Frame => {
+  const parts: Array<Buffer> = []
+  const ends: Array<number> = []
+  let size = 0
+  for (const [index, end] of frame.ends.entries()) {
+    if (!keep(index)) continue
+    const part = frame.bytes.subarray(index === 0 ? 0 : frame.ends[index - 1], end)
+    parts.push(part)
+    size += part.length
+    ends.push(size)
+  }
+  return { bytes: Buffer.concat(parts, size), ends }
+}
+
 /** The WebSocket frames `from` (inclusive) to `to` (exclusive), sharing memory with `frame`. */
 export const slice = (frame: Frame, from: number, to: number): Frame => {
   if (from === 0 && to === frame.ends.length) return frame

@@ -29,7 +29,7 @@ import type { Filled } from "./Hub/Sequence.ts"
 import { within } from "./internal/time.ts"
 import * as Metrics from "./Metrics.ts"
 import * as Namespace from "./Namespace.ts"
-import type { Publication } from "./protocol/Publication.ts"
+import { type Publication, weight } from "./protocol/Publication.ts"
 import * as ServerConfig from "./ServerConfig.ts"
 
 export type { Encoding, Joined, Subscription, Want } from "./Hub/Entry.ts"
@@ -102,6 +102,9 @@ interface Arrival {
   readonly from: History.Position | undefined
 }
 
+const weigh = (arrival: Arrival | undefined): number =>
+  arrival?.publication === undefined ? 0 : weight(arrival.publication)
+
 const byEntry = (arrivals: ReadonlyArray<Arrival>): Map<Entry, Array<Arrival>> => {
   const groups = new Map<Entry, Array<Arrival>>()
   for (const arrival of arrivals) {
@@ -136,7 +139,7 @@ const make = Effect.gen(function* () {
 
   const put = (arrival: Arrival): void => {
     inbox.push(arrival)
-    inboxBytes += arrival.publication?.data.length ?? 0
+    inboxBytes += weigh(arrival)
     if (isFull()) room.unsafeClose()
     schedule()
   }
@@ -145,7 +148,7 @@ const make = Effect.gen(function* () {
     let count = 0
     let bytes = 0
     while (count < inbox.length && count < SLICE_PUBLICATIONS && (count === 0 || bytes < SLICE_BYTES)) {
-      bytes += inbox[count]?.publication?.data.length ?? 0
+      bytes += weigh(inbox[count])
       count++
     }
     const slice = inbox.slice(0, count)

@@ -62,6 +62,8 @@ export class Metrics extends Context.Tag("fanfare/Metrics")<
     readonly insufficient: Record<Insufficiency, number>
     /** Channels without history that had subscribers when the broker's link came back, over all outages. */
     outageChannels: number
+    /** Joins and leaves that the broker did not accept, or of which that is unknown. */
+    attendanceLost: number
     /** Upgrades refused. */
     readonly refused: Partial<Record<RefusalReason, number>>
     /** Disconnects that the server began, by close code. */
@@ -91,6 +93,7 @@ export const make = (): Context.Tag.Service<Metrics> => ({
   recoveries: { recovered: 0, unrecovered: 0 },
   insufficient: { overflow: 0, gap: 0 },
   outageChannels: 0,
+  attendanceLost: 0,
   refused: {},
   disconnects: new Map(),
   brokerLinkLosses: 0,
@@ -170,6 +173,12 @@ export const render = (metrics: Context.Tag.Service<Metrics>, brokerState: (type
       "counter",
       "Channels without history with subscribers, over all outages: what was published meanwhile is lost.",
       [["", metrics.outageChannels]]
+    ),
+    family(
+      "fanfare_attendance_lost_total",
+      "counter",
+      "Joins and leaves not accepted by the broker, or of which that is unknown.",
+      [["", metrics.attendanceLost]]
     ),
     family("fanfare_refused_total", "counter", "Upgrades refused.", by("reason", Object.entries(metrics.refused))),
     family("fanfare_disconnects_total", "counter", "Disconnects begun by the server.", by("code", metrics.disconnects)),

@@ -63,6 +63,8 @@ export interface Session {
   readonly overdue: () => Disconnect | undefined
   /** Ends what has expired. `now` is in milliseconds. */
   readonly sweep: (now: number) => void
+  /** The peer is gone; what it has sent is still carried out. */
+  readonly gone: () => void
   /** Leaves all channels and tells the hooks. */
   readonly close: (disconnect: Disconnect) => Effect.Effect<void>
 }
@@ -128,7 +130,7 @@ const FAREWELL_TIMEOUT = Duration.seconds(5)
 
 /** Tells the hooks that a client has left; whatever they do, the connection ends. */
 export const farewell = (services: Services, client: ClientInfo, disconnect: Disconnect): Effect.Effect<void> =>
-  services.hooks.onDisconnect(client, disconnect).pipe(
+  Effect.suspend(() => services.hooks.onDisconnect(client, disconnect)).pipe(
     atMost(FAREWELL_TIMEOUT),
     Effect.catchAllDefect((defect) => Effect.logError("onDisconnect failed", defect)),
     Effect.asVoid

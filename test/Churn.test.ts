@@ -55,7 +55,7 @@ describe("200 connections that join, publish, vanish without a close frame and c
           })
           if (name === "redis") {
             yield* eventually(
-              redis.use((client) => client.pubsub("CHANNELS", "*")),
+              redis.use((client) => client.pubsub("CHANNELS", "fanfare:pub:*")),
               (channels) => Array.isArray(channels) && channels.length === 0,
               "Redis holds no subscription"
             )

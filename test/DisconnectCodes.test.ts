@@ -26,7 +26,7 @@ const config = {
     queue_max_frames: 16,
     stale_close_delay: "500ms",
     user_connection_limit: 4,
-    write_timeout: "300ms"
+    write_timeout: "10s"
   }
 }
 

@@ -233,7 +233,18 @@ const make = (url: Redacted.Redacted) =>
       }).pipe(Effect.catchAllDefect(broken), Effect.tapError(degraded))
     )
 
-    yield* Effect.forkScoped(supervise(serve, retrySchedule, HEALTHY_AFTER))
+    let isClosing = false
+    // An interruption that comes while a client is being closed is lost: a finalizer of what another fiber has
+    // acquired puts back the fiber's refs of before, and which interruption it knows of is one of them.
+    const serveUntilClosed = Effect.catchAllCause(serve, (cause) =>
+      isClosing ? Effect.interrupt : Effect.failCause(cause)
+    )
+    yield* Effect.forkScoped(supervise(serveUntilClosed, retrySchedule, HEALTHY_AFTER))
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        isClosing = true
+      })
+    )
 
     /** Runs a command of `bytes` within the deadline. `lost`: what it means that the link broke before the answer. */
     const send = <A>(

@@ -7,7 +7,7 @@ import * as Frame from "../Frame.ts"
 import * as History from "../History.ts"
 import type { Insufficiency } from "../Metrics.ts"
 import * as Json from "../protocol/Json.ts"
-import type { Publication } from "../protocol/Publication.ts"
+import { type Publication, weight } from "../protocol/Publication.ts"
 import { type Budget, Sequence } from "./Sequence.ts"
 
 /** How a subscription wants publications: the bare `data`, or pushes of the client protocol. */
@@ -121,16 +121,13 @@ export class Entry {
       const withNews = hasNews && encoding === "protocol" ? this.#encode(encoding, publications) : shared
       for (const subscription of subscriptions) {
         const { excludes, hearsAttendance } = subscription
-        const frame =
-          excludes !== undefined && authors?.has(excludes) === true
-            ? this.#encode(
-                encoding,
-                (hearsAttendance ? publications : messages).filter(({ info }) => info?.client !== excludes)
-              )
-            : hearsAttendance
-              ? withNews
-              : shared
-        if (frame === undefined || subscription.deliver(frame) || !subscription.isPositioned) continue
+        let frame = hearsAttendance ? withNews : shared
+        if (frame !== undefined && excludes !== undefined && authors?.has(excludes) === true) {
+          const all = hearsAttendance && encoding === "protocol" ? publications : messages
+          frame = Frame.pick(frame, (index) => all[index]?.info?.client !== excludes)
+        }
+        if (frame === undefined || frame.ends.length === 0) continue
+        if (subscription.deliver(frame) || !subscription.isPositioned) continue
         this.#forget(subscription)
         subscription.insufficient("overflow")
         ended++
@@ -165,15 +162,16 @@ export class Entry {
 
   #moveOn(publications: ReadonlyArray<Publication>): void {
     for (const publication of publications) {
-      const { epoch, offset, data } = publication
+      const { epoch, offset } = publication
       if (epoch === undefined || offset === undefined) continue
       this.#delivered = { epoch, offset }
       if (this.#joining === 0) continue
       this.#tail.push(publication)
-      this.#tailBytes += data.length
+      this.#tailBytes += weight(publication)
     }
     while (this.#tail.length > this.#limit.publications || this.#tailBytes > this.#limit.bytes) {
-      this.#tailBytes -= this.#tail.shift()?.data.length ?? 0
+      const first = this.#tail.shift()
+      this.#tailBytes -= first === undefined ? 0 : weight(first)
     }
     this.#changed()
   }

@@ -5,7 +5,7 @@
  * and filled in here. Pure: it neither reads nor waits.
  */
 import * as History from "../History.ts"
-import type { Publication } from "../protocol/Publication.ts"
+import { type Publication, weight } from "../protocol/Publication.ts"
 
 /** Publications held back in a channel, at most; what comes beyond is left out, and read from history like what is missing. */
 export const HELD = 256
@@ -28,7 +28,7 @@ export interface Filled {
 const hasOffset = (publication: Publication): boolean => publication.offset !== undefined
 
 const bytesOf = (publications: ReadonlyArray<Publication>): number =>
-  publications.reduce((sum, { data }) => sum + data.length, 0)
+  publications.reduce((sum, publication) => sum + weight(publication), 0)
 
 /** The order of one channel. It has no position until it begins, and holds everything back until then. */
 export class Sequence {
@@ -73,7 +73,7 @@ export class Sequence {
     this.#isHolding = true
     if (this.#held.length < HELD && this.#budget.bytes < this.#budget.maxBytes) {
       this.#held.push(publication)
-      this.#budget.bytes += publication.data.length
+      this.#budget.bytes += weight(publication)
     } else if (hasOffset(publication)) this.#isCut = true
     else this.#lost++
     return []

@@ -10,13 +10,16 @@ interface Attended {
   isAnnounced: boolean
 }
 
+/** Stands for one stay in a channel: what has ended is told from what has begun again. */
+export type Stay = object
+
 /** The channels that one connection attends. */
 export class Attendance {
-  readonly #services: Pick<Services, "broker" | "config" | "presence">
+  readonly #services: Pick<Services, "broker" | "config" | "metrics" | "presence">
   readonly #client: () => Publication.ClientInfo
   readonly #attended = new Map<string, Attended>()
 
-  constructor(services: Pick<Services, "broker" | "config" | "presence">, client: () => Publication.ClientInfo) {
+  constructor(services: Pick<Services, "broker" | "config" | "metrics" | "presence">, client: () => Publication.ClientInfo) {
     this.#services = services
     this.#client = client
   }
@@ -25,13 +28,22 @@ export class Attendance {
   enter(channel: string, chanInfo: string | undefined): Effect.Effect<void, Broker.BrokerError> {
     return Effect.suspend(() => {
       if (!this.#isKept(channel) && !this.#isTold(channel)) return Effect.void
-      // Before it is entered: an interruption in between must not leave it behind.
-      this.#attended.set(channel, { chanInfo, isAnnounced: false })
-      if (!this.#isKept(channel)) return Effect.void
-      return Effect.tapError(this.#services.presence.add(channel, this.#info(chanInfo)), () =>
-        Effect.sync(() => this.#attended.delete(channel))
-      )
+      // One that has ended and is not left yet: its leave comes before the next join.
+      const left = this.#attended.has(channel) ? this.leave(channel) : Effect.void
+      const entered = Effect.suspend(() => {
+        // Before it is entered: an interruption in between must not leave it behind.
+        this.#attended.set(channel, { chanInfo, isAnnounced: false })
+        if (!this.#isKept(channel)) return Effect.void
+        // A refresh that was under way may have entered it as well: it is taken out, whoever has.
+        return Effect.tapError(this.#services.presence.add(channel, this.#info(chanInfo)), () => this.leave(channel))
+      })
+      return Effect.zipRight(left, entered)
     })
+  }
+
+  /** The stay in a channel now. */
+  stay(channel: string): Stay | undefined {
+    return this.#attended.get(channel)
   }
 
   /** Tells the subscribers that it has joined, as far as the broker lets it. */
@@ -44,11 +56,11 @@ export class Attendance {
     })
   }
 
-  /** Leaves a channel, if it is there, and tells of it. */
-  leave(channel: string): Effect.Effect<void> {
+  /** Leaves a channel, if it is there, and tells of it. With `stay`: only if it is still that one. */
+  leave(channel: string, stay?: Stay): Effect.Effect<void> {
     return Effect.suspend(() => {
       const attended = this.#attended.get(channel)
-      if (attended === undefined) return Effect.void
+      if (attended === undefined || (stay !== undefined && stay !== attended)) return Effect.void
       this.#attended.delete(channel)
       return Effect.zipRight(
         this.#isKept(channel) ? this.#services.presence.remove(channel, this.#client().client) : Effect.void,
@@ -105,7 +117,10 @@ export class Attendance {
   #tell(kind: "join" | "leave", channel: string, chanInfo: string | undefined): Effect.Effect<void> {
     return Effect.catchAll(
       this.#services.broker.publish(channel, Publication.attendance(kind, this.#info(chanInfo))),
-      (error) => Effect.logDebug(`nobody is told of a ${kind} in "${channel}": ${error.message}`)
+      (error) => {
+        this.#services.metrics.attendanceLost++
+        return Effect.logDebug(`nobody is told of a ${kind} in "${channel}": ${error.message}`)
+      }
     )
   }
 }

@@ -38,8 +38,6 @@ export const make = (
 ): ((command: Exclude<Command.Command, { method: "connect" }>) => Effect.Effect<void>) => {
   const { answers, client, outlet, services, subscriptions } = asker
   const { config, hooks, hub, presence, publisher } = services
-  let subscribing = 0
-
   /** Runs a command on a channel; what it fails with is its answer. */
   const onChannel = <E extends Hooks.Rejected | Broker.BrokerError>(
     { id, method, params }: Extract<Command.Command, { params: { channel: string } }>,
@@ -62,23 +60,18 @@ export const make = (
       // As an ordinary subscription it would get something else than what it relies on.
       if (params.type !== 0) return answers.refuse(id, Codes.notAvailable, what, "only streams can be subscribed to")
       if (params.tf !== null) return answers.refuse(id, Codes.notAvailable, what, "there is no filter by tags")
-      if (subscriptions.size + subscribing >= config.client.channel_limit) {
-        return answers.refuse(id, Codes.limitExceeded, what, `client.channel_limit is ${config.client.channel_limit}`)
-      }
-      subscribing++
-      return hooks.onSubscribe({ client: client(), channel, token: params.token, data }).pipe(
-        Effect.flatMap((granted) => subscriptions.prepare(channel, params, "client", granted ?? {})),
-        Effect.flatMap((join) =>
-          Effect.suspend(() => {
-            const joined = join()
-            if (Either.isLeft(joined)) return answers.refuse(id, joined.left, what, joined.left.message)
-            outlet.send(Json.reply(id, "subscribe", joined.right))
-            return subscriptions.announce(channel)
-          })
-        ),
-        Effect.scoped,
-        Effect.ensuring(Effect.sync(() => void subscribing--))
-      )
+      return Effect.gen(function* () {
+        if (!(yield* subscriptions.place(channel))) {
+          const limit = `client.channel_limit is ${config.client.channel_limit}`
+          return yield* answers.refuse(id, Codes.limitExceeded, what, limit)
+        }
+        const granted = yield* hooks.onSubscribe({ client: client(), channel, token: params.token, data })
+        const join = yield* subscriptions.prepare(channel, params, "client", granted ?? {})
+        const joined = join()
+        if (Either.isLeft(joined)) return yield* answers.refuse(id, joined.left, what, joined.left.message)
+        outlet.send(Json.reply(id, "subscribe", joined.right))
+        yield* subscriptions.announce(channel)
+      }).pipe(Effect.scoped)
     })
 
   const unsubscribe = (command: Of<"unsubscribe">) =>

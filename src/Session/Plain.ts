@@ -93,10 +93,12 @@ export const make = (services: Services, outlet: Outlet, about: About): Plain =>
         return true
       }),
     refresh: (refreshed) => {
+      if (refreshed.info !== undefined && outlet.isBusy()) return false
       expiresAt = refreshed.expiresAt
-      if (refreshed.info === undefined) return
+      if (refreshed.info === undefined) return true
       client = { ...client, connInfo: refreshed.info }
       submit(attendance.showAll)
+      return true
     },
     send: () => undefined,
     disconnect: (disconnect, detail) => outlet.end(disconnect, detail)
@@ -135,6 +137,7 @@ export const make = (services: Services, outlet: Outlet, about: About): Plain =>
       }
       return false
     },
+    gone: () => clients.remove(handle),
     close: (disconnect) =>
       Effect.suspend(() => {
         clients.remove(handle)

@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Channel from "../Channel.ts"
 import type * as Clients from "../Clients.ts"
+import * as Frame from "../Frame.ts"
 import type * as Hooks from "../Hooks.ts"
 import { Bucket } from "../internal/Bucket.ts"
 import * as Namespace from "../Namespace.ts"
@@ -44,6 +45,7 @@ export const make = (
   let client: Publication.ClientInfo = { client: outlet.id, user: "" }
   /** Unix seconds. */
   let expiresAt: number | undefined
+  let isGone = false
   const answers = new Answers(services, outlet)
   const subscriptions = new Subscriptions(services, outlet, () => client)
   const rate = command_rate === 0 ? undefined : new Bucket(command_rate, command_rate)
@@ -70,6 +72,7 @@ export const make = (
   const refuseConnect = (told: Effect.Effect<void>): Effect.Effect<void> =>
     Effect.suspend(() => {
       phase = "refused"
+      clients.remove(handle)
       return told.pipe(
         Effect.zipRight(Effect.sleep(REFUSED_CLOSE_DELAY)),
         Effect.zipRight(Effect.sync(() => outlet.end(Codes.connectionClosed, "connect was refused")))
@@ -114,21 +117,17 @@ export const make = (
     }
     client = { client: outlet.id, user, ...(info === undefined ? {} : { connInfo: info }) }
     expiresAt = accepted.expiresAt
+    // From here on it can be disconnected by its user's name.
+    if (!clients.add(handle)) {
+      const why = `client.user_connection_limit is ${config.client.user_connection_limit}, and "${user}" has as many`
+      return Effect.sync(() => outlet.end(Codes.connectionLimit, why))
+    }
     return prepareServerSide(channels, command.params.subs).pipe(
       Effect.map((prepared) => {
-        if (!clients.add(handle)) {
-          return Effect.sync(() =>
-            outlet.end(
-              Codes.connectionLimit,
-              `client.user_connection_limit is ${config.client.user_connection_limit}, and "${user}" has as many`
-            )
-          )
-        }
         const subs = new Map<string, string>()
         for (const { channel, join } of prepared) {
           const joined = join()
           if (Either.isLeft(joined)) {
-            clients.remove(handle)
             const told = answers.refuse(command.id, joined.left, "connect", `"${channel}": ${joined.left.message}`)
             return Effect.zipRight(subscriptions.leaveAll, refuseConnect(told))
           }
@@ -179,7 +178,7 @@ export const make = (
   const inTurn = (channel: string, run: Effect.Effect<boolean>): Effect.Effect<boolean> =>
     Effect.async((resume) => {
       // Whoever asks for more than the client's own commands leave room for, has to wait.
-      if (phase !== "connected" || outlet.isBusy()) return resume(Effect.succeed(false))
+      if (phase !== "connected" || isGone || outlet.isBusy()) return resume(Effect.succeed(false))
       const done = (isDone: boolean): void => {
         waiting.delete(done)
         resume(Effect.succeed(isDone))
@@ -199,21 +198,18 @@ export const make = (
   const subscribe = (channel: string, granted: Hooks.Granted): Effect.Effect<boolean> =>
     Effect.suspend(() => {
       if (subscriptions.has(channel)) return Effect.succeed(true)
-      if (subscriptions.size >= channel_limit) {
-        return Effect.as(
-          Effect.logWarning(`not subscribed to "${channel}": client.channel_limit is ${channel_limit}`),
-          false
-        )
-      }
-      return subscriptions.prepare(channel, NOTHING, "server", granted).pipe(
-        Effect.flatMap((join) =>
-          Effect.suspend(() => {
-            const joined = join()
-            if (Either.isLeft(joined)) return Effect.succeed(false)
-            outlet.send(Json.subscribePush(channel, joined.right))
-            return Effect.as(subscriptions.announce(channel), true)
-          })
-        ),
+      return Effect.gen(function* () {
+        if (!(yield* subscriptions.place(channel))) {
+          yield* Effect.logWarning(`not subscribed to "${channel}": client.channel_limit is ${channel_limit}`)
+          return false
+        }
+        const join = yield* subscriptions.prepare(channel, NOTHING, "server", granted)
+        const joined = join()
+        if (Either.isLeft(joined)) return false
+        outlet.send(Json.subscribePush(channel, joined.right))
+        yield* subscriptions.announce(channel)
+        return true
+      }).pipe(
         Effect.scoped,
         Effect.catchTag("BrokerError", (error) =>
           Effect.as(Effect.logDebug(`not subscribed to "${channel}": ${error.message}`), false)
@@ -239,10 +235,13 @@ export const make = (
     subscribe: (channel, granted) => inTurn(channel, subscribe(channel, granted)),
     unsubscribe: (channel, why) => inTurn(channel, unsubscribe(channel, why)),
     refresh: (how) => {
-      outlet.send(Json.refreshPush(ttl(services, how.expiresAt)))
-      outlet.submit({ lane: "/refresh", exclusive: false, isHeavy: false, run: refreshed(how) })
+      if (outlet.isBusy()) return false
+      const told = Effect.sync(() => outlet.send(Json.refreshPush(ttl(services, how.expiresAt))))
+      const run = Effect.zipRight(told, refreshed(how))
+      outlet.submit({ lane: "/refresh", exclusive: false, isHeavy: false, run })
+      return true
     },
-    send: (data) => outlet.send(Json.messagePush(data)),
+    send: (data) => void outlet.deliver(Frame.text(Json.messagePush(data)), false),
     disconnect: (disconnect, detail) => outlet.end(disconnect, detail)
   }
 
@@ -266,8 +265,12 @@ export const make = (
       )
     )
 
+  /** Answers of one lane come in the order of its commands. */
+  const laneOf = (command: Exclude<Command.Line, { method: "pong" }>): string =>
+    "params" in command && "channel" in command.params ? command.params.channel : `/${command.method}`
+
   const task = (command: Command.Command): Task => ({
-    lane: "channel" in command.params ? command.params.channel : `/${command.method}`,
+    lane: laneOf(command),
     exclusive: command.method === "connect",
     isHeavy:
       command.method === "presence" ||
@@ -276,17 +279,18 @@ export const make = (
     run: guarded(command)
   })
 
-  const side = (run: Effect.Effect<void>): Task => ({ lane: "/refused", exclusive: false, isHeavy: false, run })
+  const side = (run: Effect.Effect<void>, lane = "/refused"): Task => ({ lane, exclusive: false, isHeavy: false, run })
 
   /** What a command costs that is one too many; `undefined`: it is not. */
-  const overRate = (id: number, method: string): Task | undefined => {
+  const overRate = (id: number, method: string, lane: string): Task | undefined => {
     const left = rate?.take(clock.unsafeCurrentTimeMillis()) ?? 0
     if (left >= 0) return undefined
     const why = `client.command_rate is ${command_rate}`
     const end = Effect.sync(() => outlet.end(Codes.tooManyRequestsDisconnect, why))
     // Without an id it has no answer, and it must not be dropped silently. What came before it is carried out.
     if (id === 0) return { ...side(end), exclusive: true }
-    return side(left <= -command_rate ? end : answers.refuse(id, Codes.tooManyRequests, method, why))
+    if (left <= -command_rate) return side(end)
+    return side(answers.refuse(id, Codes.tooManyRequests, method, why), lane)
   }
 
   /** Submits what a line asks for; returns whether it was a pong. */
@@ -305,7 +309,7 @@ export const make = (
     } else {
       if (command.method === "connect") phase = "connecting"
       outlet.submit(
-        overRate(command.id, command.method) ??
+        overRate(command.id, command.method, laneOf(command)) ??
           (command.method === "unknown"
             ? side(answers.refuse(command.id, Codes.methodNotFound, JSON.stringify(command.name), "no such method"))
             : task(command))
@@ -324,6 +328,10 @@ export const make = (
       else subscriptions.sweep(now)
     },
     receive: (text) => Command.lines(text).map(receiveLine).includes(true),
+    gone: () => {
+      isGone = true
+      clients.remove(handle)
+    },
     close: (disconnect) =>
       Effect.suspend(() => {
         const wasConnected = phase === "connected"

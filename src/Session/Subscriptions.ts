@@ -69,6 +69,8 @@ export class Subscriptions {
   readonly #client: () => ClientInfo
   readonly #attendance: Attendance
   readonly #open = new Map<string, Open>()
+  /** Channels in which one is being made. */
+  readonly #making = new Set<string>()
   /** Channels whose subscriptions expire. */
   readonly #expiring = new Set<string>()
 
@@ -79,8 +81,20 @@ export class Subscriptions {
     this.#attendance = new Attendance(services, client)
   }
 
-  get size(): number {
-    return this.#open.size
+  /**
+   * Takes a place for one more subscription, within the scope; `false`: there
+   * are as many as `client.channel_limit`, those that are being made included.
+   */
+  place(channel: string): Effect.Effect<boolean, never, Scope.Scope> {
+    return Effect.acquireRelease(
+      Effect.sync(() => {
+        const making = Array.from(this.#making).filter((one) => !this.#open.has(one)).length
+        if (this.#open.size + making >= this.#services.config.client.channel_limit) return false
+        this.#making.add(channel)
+        return true
+      }),
+      (isTaken) => Effect.sync(() => void (isTaken && this.#making.delete(channel)))
+    )
   }
 
   has(channel: string): boolean {
@@ -117,7 +131,10 @@ export class Subscriptions {
       yield* this.#attendance.enter(channel, granted.info)
       return () => {
         const subscription = this.#subscription(channel, given, granted)
-        const { position, publications, isRecovered } = prepared.join(subscription)
+        const { isRecovered, position, publications: missed } = prepared.join(subscription)
+        const { excludes } = subscription
+        const publications =
+          excludes === undefined ? missed : missed.filter(({ info }) => info?.client !== excludes)
         const texts = Json.page(publications, maxBytes)
         const recovered = isRecovered && texts.length === publications.length
         if (recoverable && asked.recover) this.#services.metrics.recoveries[recovered ? "recovered" : "unrecovered"]++
@@ -213,7 +230,11 @@ export class Subscriptions {
   /** Tells the client of the end of a subscription, and others in the turn of its own commands on the channel. */
   #told(channel: string, why: Codes.Unsubscribe): void {
     this.#outlet.send(Json.unsubscribePush(channel, why))
-    this.#outlet.submit({ lane: channel, exclusive: false, isHeavy: false, run: this.#attendance.leave(channel) })
+    const stay = this.#attendance.stay(channel)
+    if (stay === undefined) return
+    // Commands that wait already may begin another stay before this one's turn comes.
+    const run = this.#attendance.leave(channel, stay)
+    this.#outlet.submit({ lane: channel, exclusive: false, isHeavy: false, run })
   }
 
   #subscription(channel: string, { attendance, positioned }: Given, { echo }: Hooks.Granted): Subscription {

@@ -41,8 +41,9 @@ const parse = (text: string): Either.Either<unknown, Method.Refused> =>
 const safely =
   (name: string, method: Method.Method): Method.Method =>
   (call) =>
-    Effect.catchAllDefect(method(call), (defect) =>
-      Effect.zipRight(Effect.logError(`server API: ${name} failed`, defect), Method.refused(Codes.internal))
+    Effect.catchAllDefect(
+      Effect.suspend(() => method(call)),
+      (defect) => Effect.zipRight(Effect.logError(`server API: ${name} failed`, defect), Method.refused(Codes.internal))
     )
 
 /** The handlers of the group `server`. */

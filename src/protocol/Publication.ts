@@ -40,6 +40,12 @@ export interface Publication {
 const isJson = (text: string): boolean =>
   Either.isRight(Either.try((): unknown => JSON.parse(text))) && Raw.isShallow(text)
 
+/** About how much memory it takes, in characters: what bounds are measured in. */
+export const weight = ({ data, info, tags }: Publication): number =>
+  data.length +
+  (info === undefined ? 0 : info.user.length + (info.connInfo?.length ?? 0) + (info.chanInfo?.length ?? 0)) +
+  (tags === undefined ? 0 : JSON.stringify(tags).length)
+
 /** Tells of a client that has joined or left. */
 export const attendance = (kind: "join" | "leave", info: ClientInfo): Publication => ({
   kind,
