@@ -339,7 +339,14 @@ export const layer = (own: Partial<Context.Tag.Service<Hooks>>): Layer.Layer<Hoo
       const both = <Request>(
         first: (request: Request) => Effect.Effect<void, Rejected>,
         second: ((request: Request) => Effect.Effect<void, Rejected>) | undefined
-      ) => (second === undefined ? first : (request: Request) => Effect.zipRight(first(request), Effect.suspend(() => second(request))))
+      ) =>
+        second === undefined
+          ? first
+          : (request: Request) =>
+              Effect.zipRight(
+                first(request),
+                Effect.suspend(() => second(request))
+              )
       return Hooks.of({
         ...base,
         ...own,
@@ -347,7 +354,11 @@ export const layer = (own: Partial<Context.Tag.Service<Hooks>>): Layer.Layer<Hoo
           onSubscribe === undefined
             ? base.onSubscribe
             : (request) =>
-                Effect.zipWith(base.onSubscribe(request), Effect.suspend(() => onSubscribe(request)), (one, other) => ({ ...one, ...other })),
+                Effect.zipWith(
+                  base.onSubscribe(request),
+                  Effect.suspend(() => onSubscribe(request)),
+                  (one, other) => ({ ...one, ...other })
+                ),
         onPublish: both(base.onPublish, onPublish),
         onHistory: both(base.onHistory, onHistory),
         onPresence: both(base.onPresence, onPresence)

@@ -23,45 +23,47 @@ const bug = (): never => {
 }
 
 describe("a session", () => {
-  live("a subscription that expires while another is asked for: the other is present, and each join has its leave", () =>
-    Effect.gen(function* () {
-      const release = yield* Effect.makeLatch(false)
-      const server = yield* Server.start({
-        config: { channel, client: { expired_close_delay: "100ms" } },
-        hooks: {
-          onSubscribe: ({ data }) => Effect.succeed(data === '"brief"' ? { expiresAt: inSeconds(1) } : {}),
-          onPublish: () => release.await
-        }
+  live(
+    "a subscription that expires while another is asked for: the other is present, and each join has its leave",
+    () =>
+      Effect.gen(function* () {
+        const release = yield* Effect.makeLatch(false)
+        const server = yield* Server.start({
+          config: { channel, client: { expired_close_delay: "100ms" } },
+          hooks: {
+            onSubscribe: ({ data }) => Effect.succeed(data === '"brief"' ? { expiresAt: inSeconds(1) } : {}),
+            onPublish: () => release.await
+          }
+        })
+        const observer = yield* raw(server)
+        yield* observer.ask("subscribe", { channel: "room:a", join_leave: true })
+        const { ask, connected, socket } = yield* raw(server)
+        yield* ask("subscribe", { channel: "room:a", data: "brief" })
+        // They wait in the channel's lane while the subscription expires.
+        socket.send(
+          [
+            { id: 50, publish: { channel: "room:a", data: 1 } },
+            { id: 51, unsubscribe: { channel: "room:a" } },
+            { id: 52, subscribe: { channel: "room:a" } }
+          ]
+            .map((command) => JSON.stringify(command))
+            .join("\n")
+        )
+        yield* socket.gets('"code":2501')
+        yield* release.open
+        yield* socket.gets('{"id":52,"subscribe"')
+        // Answered behind whatever still waited in the lane.
+        yield* ask("unsubscribe", { channel: "room:b" })
+        const { presence } = (yield* ask("presence", { channel: "room:a" }))["presence"]
+        expect(Object.keys(presence)).toContain(connected["client"])
+        yield* server.publisher.publish("room:a", "end")
+        yield* observer.socket.gets('"end"')
+        const news = observer.socket.received
+          .flatMap((frame) => frame.split("\n"))
+          .filter((line) => line.includes(connected["client"]))
+          .flatMap((line) => /"(join|leave)"/.exec(line)?.[1] ?? [])
+        expect(news).toEqual(["join", "leave", "join"])
       })
-      const observer = yield* raw(server)
-      yield* observer.ask("subscribe", { channel: "room:a", join_leave: true })
-      const { ask, connected, socket } = yield* raw(server)
-      yield* ask("subscribe", { channel: "room:a", data: "brief" })
-      // They wait in the channel's lane while the subscription expires.
-      socket.send(
-        [
-          { id: 50, publish: { channel: "room:a", data: 1 } },
-          { id: 51, unsubscribe: { channel: "room:a" } },
-          { id: 52, subscribe: { channel: "room:a" } }
-        ]
-          .map((command) => JSON.stringify(command))
-          .join("\n")
-      )
-      yield* socket.gets('"code":2501')
-      yield* release.open
-      yield* socket.gets('{"id":52,"subscribe"')
-      // Answered behind whatever still waited in the lane.
-      yield* ask("unsubscribe", { channel: "room:b" })
-      const { presence } = (yield* ask("presence", { channel: "room:a" }))["presence"]
-      expect(Object.keys(presence)).toContain(connected["client"])
-      yield* server.publisher.publish("room:a", "end")
-      yield* observer.socket.gets('"end"')
-      const news = observer.socket.received
-        .flatMap((frame) => frame.split("\n"))
-        .filter((line) => line.includes(connected["client"]))
-        .flatMap((line) => /"(join|leave)"/.exec(line)?.[1] ?? [])
-      expect(news).toEqual(["join", "leave", "join"])
-    })
   )
 
   live("whatever onDisconnect does, the connection ends and is in no channel", () =>
@@ -130,7 +132,12 @@ describe("a session", () => {
       first.socket.send('{"id":9,"publish":{"channel":"room:a","data":1}}')
       first.socket.ws.terminate()
       // Its publish is still under way when the next connection comes.
-      yield* eventually(Effect.either(raw(server)), ({ _tag }) => _tag === "Right", "the next one is let in", "3 seconds")
+      yield* eventually(
+        Effect.either(raw(server)),
+        ({ _tag }) => _tag === "Right",
+        "the next one is let in",
+        "3 seconds"
+      )
       expect(server.connections.count()).toBe(2)
     })
   )

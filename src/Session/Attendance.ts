@@ -19,7 +19,10 @@ export class Attendance {
   readonly #client: () => Publication.ClientInfo
   readonly #attended = new Map<string, Attended>()
 
-  constructor(services: Pick<Services, "broker" | "config" | "metrics" | "presence">, client: () => Publication.ClientInfo) {
+  constructor(
+    services: Pick<Services, "broker" | "config" | "metrics" | "presence">,
+    client: () => Publication.ClientInfo
+  ) {
     this.#services = services
     this.#client = client
   }

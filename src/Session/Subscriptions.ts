@@ -133,8 +133,7 @@ export class Subscriptions {
         const subscription = this.#subscription(channel, given, granted)
         const { isRecovered, position, publications: missed } = prepared.join(subscription)
         const { excludes } = subscription
-        const publications =
-          excludes === undefined ? missed : missed.filter(({ info }) => info?.client !== excludes)
+        const publications = excludes === undefined ? missed : missed.filter(({ info }) => info?.client !== excludes)
         const texts = Json.page(publications, maxBytes)
         const recovered = isRecovered && texts.length === publications.length
         if (recoverable && asked.recover) this.#services.metrics.recoveries[recovered ? "recovered" : "unrecovered"]++
