@@ -238,26 +238,28 @@ const make = Effect.gen(function* () {
   ): Effect.Effect<ReadonlyArray<Message.Answer | undefined>> => {
     const id = randomUUID()
     const answers = new Map<string, Message.Answer>()
-    return Effect.gen(function* () {
-      if (asking.size >= ASKING) return [undefined]
+    let others: number | undefined
+    const asked = Effect.gen(function* () {
       const changed = yield* Effect.makeLatch(false)
       asking.set(id, { answers, changed: () => changed.unsafeOpen() })
       // It has been handed to this instance as well.
-      const others = (yield* broker.sendControl(Message.request(instance.id, id, what))) - 1
+      const expected = (yield* broker.sendControl(Message.request(instance.id, id, what))) - 1
+      others = expected
       yield* changed.await.pipe(
         Effect.tap(() => Effect.sync(() => changed.unsafeClose())),
-        Effect.repeat({ while: () => answers.size < others }),
-        Effect.when(() => answers.size < others),
-        atMost(REPLY_TIMEOUT)
+        Effect.repeat({ while: () => answers.size < expected }),
+        Effect.when(() => answers.size < expected)
       )
-      return [...answers.values(), ...Array.from({ length: Math.max(0, others - answers.size) }, () => undefined)]
-    }).pipe(
+    })
+    return Effect.suspend(() => (asking.size >= ASKING ? Effect.void : asked)).pipe(
       Effect.catchTag("BrokerError", (error) =>
-        Effect.as(Effect.logDebug(`the other instances were not asked: ${error.message}`), [
-          ...answers.values(),
-          undefined
-        ])
+        Effect.logDebug(`the other instances were not asked: ${error.message}`)
       ),
+      atMost(REPLY_TIMEOUT),
+      Effect.map(() => {
+        const missing = others === undefined ? 1 : Math.max(0, others - answers.size)
+        return [...answers.values(), ...Array.from({ length: missing }, () => undefined)]
+      }),
       Effect.ensuring(Effect.sync(() => asking.delete(id)))
     )
   }
