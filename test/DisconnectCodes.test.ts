@@ -8,6 +8,7 @@ import * as Codes from "../src/protocol/Codes.ts"
 import { type Cluster, clusters } from "./support/clusters.ts"
 import { OPEN, READABLE } from "./support/history.ts"
 import { live } from "./support/it.ts"
+import * as Server from "./support/server.ts"
 import { inSeconds, KEY, token } from "./support/tokens.ts"
 
 const config = {
@@ -153,6 +154,12 @@ const scenarios: Readonly<Record<number, Scenario>> = {
     }),
   3505: ends({ token: token({ sub: "ada", channels: ["news:1", "news:2", "news:3", "news:4"] }) }),
   3507: ends(behindConnect('{"send":{"data":1}}')),
+  // Of a server whose application takes no messages.
+  3508: () =>
+    Effect.gen(function* () {
+      const server = yield* Server.start({ config })
+      return yield* end(yield* connect(server.ws, behindConnect('{"send":{"data":1}}')))
+    }),
   3509: ends(behindConnect(commands(6, () => ({ rpc: { method: "x" } })))),
   4999: ends(behindConnect('{"id":9,"rpc":{"method":"leave"}}'))
 }
@@ -163,10 +170,8 @@ const ELSEWHERE: ReadonlyArray<number> = [
   Codes.connectionClosed.code,
   // A subscription that the server has made, and that expires: Tokens.test.ts.
   Codes.subscriptionExpiredDisconnect.code,
-  // A gap in a subscription that the server has made: HistoryFaults.test.ts.
+  // A gap, on the plain socket: HistoryFaults.test.ts.
   Codes.insufficientState.code,
-  // `send` without a hook that takes it: BadInput.test.ts.
-  Codes.notAvailableDisconnect.code,
   // The plain socket: BadInput.test.ts, RedisFaults.test.ts.
   Codes.unsupportedData.code,
   Codes.publishFailed.code

@@ -65,4 +65,18 @@ describe("no echo", () => {
       expect(server.metrics.insufficient).toEqual({ overflow: 0, gap: 0 })
     })
   )
+
+  live("holds for what is replayed to the connection that has published it, and nothing is missed", () =>
+    Effect.gen(function* () {
+      const server = yield* Server.start({ config, hooks: { onSubscribe: () => Effect.succeed({ echo: false }) } })
+      const { ask } = yield* raw(server)
+      const { subscribe } = yield* ask("subscribe", { channel: "kept:3" })
+      yield* ask("unsubscribe", { channel: "kept:3" })
+      yield* ask("publish", { channel: "kept:3", data: "mine" })
+      yield* server.publisher.publish("kept:3", "theirs")
+      const again = yield* ask("subscribe", { channel: "kept:3", recover: true, epoch: subscribe.epoch })
+      expect(again["subscribe"]).toMatchObject({ recovered: true, offset: 2, publications: [{ data: "theirs" }] })
+      expect(again["subscribe"].publications.length).toBe(1)
+    })
+  )
 })

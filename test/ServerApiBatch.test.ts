@@ -19,6 +19,18 @@ const replies = (api: Api.Api, body: unknown, malformed = false) =>
 
 for (const [name, start] of People.pairs) {
   describe(`batch over ${name}`, () => {
+    live("a command that is nested without end is an error in its place; the others are carried out", () =>
+      Effect.gen(function* () {
+        const [a] = yield* start()
+        const api = yield* Api.make(a.http)
+        const deep = `${"[".repeat(200_000)}${"]".repeat(200_000)}`
+        const body = `{"commands":[{"publish":{"channel":"room:z","data":1}},{"publish":{"channel":${deep},"data":1}},{"presence_stats":{"channel":"room:z"}}]}`
+        const answers = yield* replies(api, body, true)
+        expect(answers.map((answer) => Object.keys(answer)[0])).toEqual(["publish", "error", "presence_stats"])
+        expect([100, 107]).toContain(answers[1].error.code)
+      })
+    )
+
     live("every method, each with its own result, in their order", () =>
       Effect.gen(function* () {
         const [a, b] = yield* start()
