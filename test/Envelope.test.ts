@@ -2,35 +2,8 @@ import { describe, expect, it } from "@effect/vitest"
 import * as Either from "effect/Either"
 import * as FastCheck from "effect/FastCheck"
 import * as Envelope from "../src/Broker/Envelope.ts"
-import type { ClientInfo, Publication } from "../src/protocol/Publication.ts"
-
-const text = FastCheck.string({ unit: "binary" })
-
-const info: FastCheck.Arbitrary<ClientInfo> = FastCheck.record(
-  {
-    client: text,
-    user: FastCheck.oneof(FastCheck.constant(""), text),
-    connInfo: FastCheck.json(),
-    chanInfo: FastCheck.json()
-  },
-  { requiredKeys: ["client", "user"] }
-)
-
-const publication: FastCheck.Arbitrary<Publication> = FastCheck.record(
-  {
-    data: FastCheck.oneof(text, FastCheck.json(), FastCheck.constantFrom("", "\n", "a\nb\r\n\n", '{\n"a":1e400\n}')),
-    json: FastCheck.boolean(),
-    info,
-    offset: FastCheck.maxSafeNat(),
-    epoch: text,
-    // `__proto__` has a test of its own.
-    tags: FastCheck.dictionary(
-      FastCheck.string().filter((key) => key !== "__proto__"),
-      text
-    )
-  },
-  { requiredKeys: ["data", "json"] }
-)
+import type { Publication } from "../src/protocol/Publication.ts"
+import { publication, text } from "./support/publications.ts"
 
 const FULL: Publication = {
   data: '{"n": 12345678901234567890,\n "s":"ü"}',

@@ -4,44 +4,18 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as FastCheck from "effect/FastCheck"
 import * as Envelope from "../src/Broker/Envelope.ts"
-import type { ClientInfo, Publication } from "../src/protocol/Publication.ts"
+import type { Publication } from "../src/protocol/Publication.ts"
 import * as Old from "./fixtures/envelope-v1.ts"
 import { ENVELOPES, SPLICED } from "./fixtures/envelopes-v1.ts"
 import { raw } from "./support/history.ts"
 import { live } from "./support/it.ts"
 import { Reader } from "./support/reader.ts"
+import { info, publication } from "./support/publications.ts"
 import * as Redis from "./support/redis.ts"
 import * as Socket from "./support/socket.ts"
 import { token } from "./support/tokens.ts"
 import { pushes, startOn } from "./support/versions.ts"
 import { Watched } from "./support/wait.ts"
-
-const text = FastCheck.string({ unit: "binary" })
-
-const info: FastCheck.Arbitrary<ClientInfo> = FastCheck.record(
-  {
-    client: text,
-    user: FastCheck.oneof(FastCheck.constant(""), text),
-    connInfo: FastCheck.json(),
-    chanInfo: FastCheck.json()
-  },
-  { requiredKeys: ["client", "user"] }
-)
-
-const publication: FastCheck.Arbitrary<Publication> = FastCheck.record(
-  {
-    data: FastCheck.oneof(text, FastCheck.json(), FastCheck.constantFrom("", "\n", "a\nb\r\n\n", '{\n"a":1e400\n}')),
-    json: FastCheck.boolean(),
-    info,
-    offset: FastCheck.maxSafeNat(),
-    epoch: text,
-    tags: FastCheck.dictionary(
-      FastCheck.string().filter((key) => key !== "__proto__"),
-      text
-    )
-  },
-  { requiredKeys: ["data", "json"] }
-)
 
 const news: FastCheck.Arbitrary<Publication> = FastCheck.record({
   kind: FastCheck.constantFrom("join", "leave"),

@@ -168,18 +168,22 @@ describe("a session", () => {
 
   live("errors of too many commands do not overtake the answers before them on a channel", () =>
     Effect.gen(function* () {
+      const release = yield* Effect.makeLatch(false)
       const server = yield* Server.start({
-        config: { channel, client: { command_rate: 3 } },
-        hooks: { onPublish: () => Effect.sleep("100 millis") }
+        config: { channel, client: { command_rate: 4 } },
+        hooks: { onPublish: () => release.await }
       })
       const { socket } = yield* raw(server)
       const publish = (id: number): string => JSON.stringify({ id, publish: { channel: "room:a", data: id } })
-      socket.send([2, 3, 4, 5].map(publish).join("\n"))
-      yield* socket.gets('{"id":5,')
+      // Two more than the rate, and one beside the channel, which waits for none of them.
+      socket.send([...[2, 3, 4, 5, 6].map(publish), '{"id":7,"ping":{}}'].join("\n"))
+      yield* socket.gets('{"id":7,"error":{"code":111')
+      yield* release.open
+      yield* socket.gets('{"id":6,"error":{"code":111')
       const ids = socket.received
         .flatMap((frame) => frame.split("\n"))
         .flatMap((line) => /^\{"id":(\d+)/.exec(line)?.[1] ?? [])
-      expect(ids).toEqual(["1", "2", "3", "4", "5"])
+      expect(ids).toEqual(["1", "7", "2", "3", "4", "5", "6"])
     })
   )
 })
