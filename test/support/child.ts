@@ -2,9 +2,17 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { fork } from "node:child_process"
+import { type ChildProcess, fork } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { NeverHappened, Watched } from "./wait.ts"
+
+/**
+ * Signals a process that has not ended. Not `child.kill`: Deno says of a child
+ * that was signalled so that the signal ended it, whatever it made of it.
+ */
+export const signal = (child: ChildProcess, name: NodeJS.Signals): void => {
+  if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) process.kill(child.pid, name)
+}
 
 export interface Message {
   readonly type: string
@@ -33,9 +41,9 @@ export const start = (script: string, plan: object): Effect.Effect<Child, never,
     const path = fileURLToPath(new URL(script, import.meta.url))
     const child = yield* Effect.acquireRelease(
       Effect.sync(() => fork(path, [JSON.stringify(plan)], { execArgv: [] })),
-      (process) =>
+      (started) =>
         Effect.zipRight(
-          Effect.sync(() => process.kill("SIGKILL")),
+          Effect.sync(() => signal(started, "SIGKILL")),
           Effect.orDie(watched.until(() => exited, `${script} ends`))
         )
     )

@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import { signal } from "./child.ts"
 import { type NeverHappened, Watched } from "./wait.ts"
 
 const MAIN = fileURLToPath(new URL("../../dist/main.js", import.meta.url))
@@ -98,7 +99,7 @@ export const spawnProgram = (options: Options = {}) =>
     ({ child, ended, exit }) =>
       Effect.suspend(() => {
         if (ended() !== undefined) return Effect.void
-        child.kill("SIGKILL")
+        signal(child, "SIGKILL")
         return Effect.orDie(exit)
       })
   )
@@ -116,7 +117,7 @@ export const start = (options: Options = {}): Effect.Effect<Program, NeverHappen
       http: `http://127.0.0.1:${port}`,
       ws: `ws://127.0.0.1:${port}`,
       output,
-      signal: (name) => void child.kill(name),
+      signal: (name) => signal(child, name),
       exit,
       says,
       memory: Effect.async((resume) => {

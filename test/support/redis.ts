@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync } from "node:fs"
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { signal } from "./child.ts"
 
 export interface Redis {
   readonly port: number
@@ -57,7 +58,7 @@ export const start = (extra: ReadonlyArray<string> = []): Effect.Effect<Redis, n
       const current = child
       if (current === undefined) return Effect.void
       child = undefined
-      current.kill("SIGKILL")
+      signal(current, "SIGKILL")
       return gone(current)
     })
 
@@ -85,8 +86,8 @@ export const start = (extra: ReadonlyArray<string> = []): Effect.Effect<Redis, n
       port,
       url: `redis://127.0.0.1:${port}`,
       kill,
-      freeze: Effect.sync(() => void child?.kill("SIGSTOP")),
-      thaw: Effect.sync(() => void child?.kill("SIGCONT")),
+      freeze: Effect.sync(() => child && signal(child, "SIGSTOP")),
+      thaw: Effect.sync(() => child && signal(child, "SIGCONT")),
       start: launch,
       use: (run) =>
         Effect.acquireUseRelease(
