@@ -181,7 +181,7 @@ const make = (url: Redacted.Redacted) =>
     const live = Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
       const away = lostAt === undefined ? 0 : (now - lostAt) / 1000
-      metrics.brokerOutageSeconds += away
+      metrics.brokerOutageSeconds.add(away)
       lostAt = undefined
       yield* enter({ _tag: "Live" })
       yield* Effect.logInfo(`broker live: redis at ${where}${away === 0 ? "" : `, after ${away.toFixed(1)} s`}`)
@@ -195,7 +195,7 @@ const make = (url: Redacted.Redacted) =>
         target = undefined
         yield* subscriptions.lost(error)
         yield* enter({ _tag: "Degraded", cause: error.message })
-        if (wasLive) metrics.brokerLinkLosses++
+        if (wasLive) metrics.brokerLinkLosses.add()
         lostAt ??= yield* Clock.currentTimeMillis
         // One line for an outage, however many attempts it takes.
         const news = before._tag !== "Degraded" || before.cause !== error.message
@@ -280,6 +280,7 @@ const make = (url: Redacted.Redacted) =>
     ): Effect.Effect<A, BrokerError> => {
       if (at === undefined) return Effect.fail(failure("NotLive", channel, what))
       if (inFlight >= IN_FLIGHT || inFlightBytes >= IN_FLIGHT_BYTES) {
+        metrics.limits.publishes_in_flight.add()
         return Effect.fail(failure("Overloaded", channel, what))
       }
       return send(channel, what, bytes, lost, () => run(at))
