@@ -49,7 +49,10 @@ const unpack = (debian) => {
   mkdirSync(unpacked, { recursive: true })
   // Root's own folders may be closed to the user as whom apt would fetch.
   run("apt-get", ["download", "-qq", "-o", "APT::Sandbox::User=root", debian], { ...APT, cwd: unpacked })
-  for (const file of readdirSync(unpacked)) run("dpkg", ["-x", file, "."], { cwd: unpacked })
+  for (const file of readdirSync(unpacked)) {
+    run("dpkg", ["-x", file, "."], { cwd: unpacked })
+    rmSync(join(unpacked, file))
+  }
 }
 
 /**

@@ -133,6 +133,8 @@ const make = Effect.gen(function* () {
   const reads = yield* Effect.makeSemaphore(READS)
   let inbox: Array<Arrival> = []
   let inboxBytes = 0
+  /** Whether `room` is closed. */
+  let isPaused = false
   let touched: Array<Writer> = []
   let immediate: NodeJS.Immediate | undefined
   /** When the first arrival since the last tick came: the clock is read once in a turn. */
@@ -145,12 +147,12 @@ const make = Effect.gen(function* () {
   const put = (entry: Entry, publication: Publication | undefined, from?: History.Position): void => {
     turn ??= performance.now()
     const arrival = { entry, publication, from, at: turn }
-    const wasFull = isFull()
     inbox.push(arrival)
     inboxBytes += weigh(arrival)
-    if (isFull()) {
+    if (isFull() && !isPaused) {
+      isPaused = true
       room.unsafeClose()
-      if (!wasFull) metrics.pauses.broker.add()
+      metrics.pauses.broker.add()
     }
     schedule()
   }
@@ -204,7 +206,10 @@ const make = Effect.gen(function* () {
     for (const writer of writers) writer.flush()
     const [oldest] = slice
     if (oldest !== undefined) metrics.deliveryDuration.observe((performance.now() - oldest.at) / 1000)
-    if (inbox.length < INBOX_PUBLICATIONS / 2 && inboxBytes < INBOX_BYTES / 2) room.unsafeOpen()
+    if (isPaused && inbox.length < INBOX_PUBLICATIONS / 2 && inboxBytes < INBOX_BYTES / 2) {
+      isPaused = false
+      room.unsafeOpen()
+    }
     if (inbox.length > 0 || touched.length > 0) schedule()
     else quiet.unsafeOpen()
   }

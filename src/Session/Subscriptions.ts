@@ -142,7 +142,6 @@ export class Subscriptions {
         if (recoverable && asked.recover) {
           this.#services.metrics.recoveries[recovered ? "recovered" : "unrecovered"].add()
         }
-        if (isRecovered && !recovered) this.#services.metrics.limits.reply_size.add()
         const refusal =
           positioned && position === undefined
             ? Codes.internal
