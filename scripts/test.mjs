@@ -13,6 +13,7 @@ const need = () => {
     return {
       REDIS_SERVER_BIN: program("REDIS_SERVER_BIN", "redis-server", "redis-server"),
       CHROMIUM_BIN: program("CHROMIUM_BIN", "chromium", "chromium"),
+      PROMTOOL_BIN: program("PROMTOOL_BIN", "promtool", "prometheus", true),
       DENO_BIN: tool("deno")
     }
   } catch (error) {

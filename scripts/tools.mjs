@@ -1,6 +1,6 @@
 // Installs what tests and the gate need beyond `npm ci`, once, and only when asked for.
 import { execFileSync } from "node:child_process"
-import { accessSync, constants, existsSync } from "node:fs"
+import { accessSync, constants, existsSync, mkdirSync, readdirSync, rmSync } from "node:fs"
 import { delimiter, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
@@ -37,23 +37,45 @@ const onPath = (name) =>
 
 let updated = false
 
-/** The path of a program of the system: from a variable, from PATH, or installed as root from a Debian package. */
-export const program = (variable, name, debian) => {
+const APT = { env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" } }
+
+const install = (debian) => run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", debian], APT)
+
+/** Where packages are unpacked that would start a service if they were installed. */
+const unpacked = join(tools, "debian")
+
+const unpack = (debian) => {
+  rmSync(unpacked, { recursive: true, force: true })
+  mkdirSync(unpacked, { recursive: true })
+  // Root's own folders may be closed to the user as whom apt would fetch.
+  run("apt-get", ["download", "-qq", "-o", "APT::Sandbox::User=root", debian], { ...APT, cwd: unpacked })
+  for (const file of readdirSync(unpacked)) {
+    run("dpkg", ["-x", file, "."], { cwd: unpacked })
+    rmSync(join(unpacked, file))
+  }
+}
+
+/**
+ * The path of a program of the system: from a variable, from PATH, or as root
+ * from a Debian package; with `isService`, one that is only unpacked.
+ */
+export const program = (variable, name, debian, isService = false) => {
   const named = process.env[variable]
   if (named !== undefined && named !== "") {
     if (isProgram(named)) return named
     throw new Error(`${variable}=${named} is not a program`)
   }
-  const found = onPath(name)
+  const find = () => onPath(name) ?? [join(unpacked, "usr", "bin", name)].find(isProgram)
+  const found = find()
   if (found !== undefined) return found
   const hint = `the tests need ${name}: install it (Debian: apt-get install ${debian}), or set ${variable} to its path`
   if (process.getuid?.() !== 0 || onPath("apt-get") === undefined) throw new Error(hint)
   process.stderr.write(`installing ${debian}\n`)
-  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" }
-  if (!updated) run("apt-get", ["update", "-qq"], { env })
+  if (!updated) run("apt-get", ["update", "-qq"], APT)
   updated = true
-  run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", debian], { env })
-  const installed = onPath(name)
+  if (isService) unpack(debian)
+  else install(debian)
+  const installed = find()
   if (installed === undefined) throw new Error(hint)
   return installed
 }

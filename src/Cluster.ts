@@ -190,10 +190,10 @@ const make = Effect.gen(function* () {
         name: instance.name,
         version,
         uptime: Math.round((now - instance.startedAt) / 1000),
-        clients: metrics.connections.protocol + metrics.connections.plain,
+        clients: metrics.connections.protocol.value + metrics.connections.plain.value,
         users: clients.users(),
-        subscriptions: metrics.subscriptions,
-        channels: metrics.channels
+        subscriptions: metrics.subscriptions.value,
+        channels: metrics.channels.value
       }
     }))
   }

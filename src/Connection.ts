@@ -25,7 +25,7 @@ import type * as Hub from "./Hub.ts"
 import { Inbox } from "./Inbox.ts"
 import { atMost } from "./internal/time.ts"
 import type * as Mailbox from "./Mailbox.ts"
-import * as Metrics from "./Metrics.ts"
+import type * as Metrics from "./Metrics.ts"
 import * as Codes from "./protocol/Codes.ts"
 import type * as ServerConfig from "./ServerConfig.ts"
 import type { Outlet, Session, Task } from "./Session.ts"
@@ -110,7 +110,7 @@ export class Connection implements Hub.Writer, Outlet {
   deliver(frame: Frame.Frame, isPositioned: boolean): boolean {
     const count = Frame.count(frame)
     if (this.#ended !== undefined || this.#socket?.isOpen() === false) {
-      this.#metrics.dropped.connection_closed += count
+      this.#metrics.dropped.connection_closed.add(count)
       return true
     }
     const kind = isPositioned ? "kept" : "lossy"
@@ -123,9 +123,9 @@ export class Connection implements Hub.Writer, Outlet {
       this.flush()
     }
     const dropped = this.#mailbox.offer(rest, kind)
-    this.#metrics.deliveries += count - dropped
+    this.#metrics.deliveries.add(count - dropped)
     if (dropped > 0) {
-      this.#metrics.dropped.mailbox_full += dropped
+      this.#metrics.dropped.mailbox_full.add(dropped)
       if (this.#config.overflow === "disconnect") this.end(Codes.slow, "mailbox full")
     }
     this.#touch()
@@ -164,6 +164,11 @@ export class Connection implements Hub.Writer, Outlet {
     this.#hub.touch(this)
   }
 
+  /** How much waits for the socket, and whether it takes no more at present. */
+  get backlog(): { readonly frames: number; readonly bytes: number; readonly isBlocked: boolean } {
+    return { frames: this.#mailbox.frames, bytes: this.#mailbox.bytes, isBlocked: this.#blocked }
+  }
+
   // ── What the transport tells ─────────────────────────────────────────────
 
   /** The socket took everything that was written to it. */
@@ -175,7 +180,7 @@ export class Connection implements Hub.Writer, Outlet {
 
   /** A text frame came. */
   received(text: string): void {
-    this.#metrics.framesReceived++
+    this.#metrics.framesReceived.add()
     if (this.#ended !== undefined || this.#session === undefined) return
     // A throw here would be an uncaught exception of the process; it costs this connection instead.
     const session = this.#session
@@ -193,7 +198,7 @@ export class Connection implements Hub.Writer, Outlet {
   gone(code: number): void {
     this.#closed = true
     this.#session?.gone()
-    this.end({ code, reason: "" })
+    this.#ended ??= { code, reason: "" }
     this.#notify()
   }
 
@@ -203,6 +208,7 @@ export class Connection implements Hub.Writer, Outlet {
     this.#inbox.push(task)
     if (this.#inbox.isFull && !this.#paused) {
       this.#paused = true
+      this.#metrics.pauses.connection.add()
       this.#socket?.pause()
     }
     this.#notify()
@@ -210,6 +216,7 @@ export class Connection implements Hub.Writer, Outlet {
 
   end(disconnect: Codes.Disconnect, detail?: string): void {
     if (this.#ended !== undefined) return
+    this.#metrics.disconnects(disconnect.code).add()
     this.#ended = disconnect
     this.#detail = detail
     this.#notify()
@@ -330,7 +337,7 @@ export class Connection implements Hub.Writer, Outlet {
       Effect.onInterrupt(() =>
         Effect.suspend(() => {
           socket.terminate()
-          this.#metrics.dropped.connection_closed += this.#mailbox.discard()
+          this.#metrics.dropped.connection_closed.add(this.#mailbox.discard())
           return this.#leave(session, this.#ended ?? Codes.serverError)
         })
       ),
@@ -352,14 +359,13 @@ export class Connection implements Hub.Writer, Outlet {
       if (this.#closed) {
         yield* this.#settle
       } else {
-        Metrics.countDisconnect(this.#metrics, disconnect.code)
         const why = this.#detail === undefined ? "" : `: ${this.#detail}`
         yield* Effect.logInfo(`disconnecting with ${disconnect.code} ${disconnect.reason}${why}`)
       }
       yield* this.#inbox.discard
       yield* this.#leave(session, disconnect)
       if (!this.#closed && disconnect !== Codes.slow) yield* this.#empty
-      this.#metrics.dropped.connection_closed += this.#mailbox.discard()
+      this.#metrics.dropped.connection_closed.add(this.#mailbox.discard())
       if (this.#closed) return
       socket.resume()
       socket.close(Codes.forCloseFrame(disconnect))

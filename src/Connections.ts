@@ -28,6 +28,8 @@ export class Connections extends Context.Tag("fanfare/Connections")<
     /** How many there are. */
     readonly count: () => number
     readonly phase: () => Phase
+    /** What waits for their sockets altogether, and how many of these take no more at present. */
+    readonly backlog: () => { readonly frames: number; readonly bytes: number; readonly blocked: number }
     /** A connection with an empty mailbox, not counted yet. */
     readonly make: (id: string, encoding: Hub.Encoding) => Effect.Effect<Connection.Connection>
     /** Serves a connection until it is closed. */
@@ -78,7 +80,7 @@ const make = Effect.gen(function* () {
 
   const remove = (connection: Connection.Connection): void => {
     if (!open.delete(connection)) return
-    metrics.connections[connection.encoding]--
+    metrics.connections[connection.encoding].add(-1)
     if (open.size === 0) empty.unsafeOpen()
   }
 
@@ -123,6 +125,15 @@ const make = Effect.gen(function* () {
   return Connections.of({
     count: () => open.size,
     phase: () => phase,
+    backlog: () => {
+      const total = { frames: 0, bytes: 0, blocked: 0 }
+      for (const { backlog } of open) {
+        total.frames += backlog.frames
+        total.bytes += backlog.bytes
+        if (backlog.isBlocked) total.blocked++
+      }
+      return total
+    },
     make: (id, encoding) =>
       Effect.map(
         Mailbox.make(config.client.queue_max_frames, config.client.queue_max_size, config.client.overflow),
@@ -133,8 +144,8 @@ const make = Effect.gen(function* () {
         Effect.sync(() => {
           open.add(connection)
           empty.unsafeClose()
-          metrics.connections[connection.encoding]++
-          metrics.connectionsOpened++
+          metrics.connections[connection.encoding].add()
+          metrics.connectionsOpened.add()
           // Its handshake was under way when the drain began.
           if (phase === "Closed") connection.end(Codes.shutdown)
         }),

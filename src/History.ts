@@ -76,6 +76,17 @@ export const newEpoch = (): string => randomUUID().slice(0, 13)
 export const isOfAnother = (page: Page, { since }: Asked): boolean =>
   since !== undefined && since.epoch !== "" && since.epoch !== page.epoch
 
+/**
+ * Whether the first `shown` publications of a page are fewer than were asked
+ * for and there are. Of a page from the newest to the oldest it is not known
+ * whether there are older ones.
+ */
+export const isCut = ({ offset, publications }: Page, { limit, reverse }: Range, shown: number): boolean => {
+  if (shown < publications.length) return true
+  const last = publications.at(-1)?.offset
+  return reverse !== true && shown < limit && last !== undefined && last < offset
+}
+
 /** Whether two positions are the same. */
 export const isSame = (one: Position | undefined, other: Position | undefined): boolean =>
   one !== undefined && other !== undefined && one.epoch === other.epoch && one.offset === other.offset

@@ -20,6 +20,7 @@ import * as Effect from "effect/Effect"
 import * as Iterable from "effect/Iterable"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import { performance } from "node:perf_hooks"
 import { clearImmediate, setImmediate } from "node:timers"
 import * as Broker from "./Broker.ts"
 import type * as History from "./History.ts"
@@ -100,6 +101,8 @@ interface Arrival {
   readonly entry: Entry
   readonly publication: Publication | undefined
   readonly from: History.Position | undefined
+  /** When the first of its turn of the event loop came, in milliseconds of the monotonic clock. */
+  readonly at: number
 }
 
 const weigh = (arrival: Arrival | undefined): number =>
@@ -130,17 +133,27 @@ const make = Effect.gen(function* () {
   const reads = yield* Effect.makeSemaphore(READS)
   let inbox: Array<Arrival> = []
   let inboxBytes = 0
+  /** Whether `room` is closed. */
+  let isPaused = false
   let touched: Array<Writer> = []
   let immediate: NodeJS.Immediate | undefined
+  /** When the first arrival since the last tick came: the clock is read once in a turn. */
+  let turn: number | undefined
 
   // ── Fan-out ──────────────────────────────────────────────────────────────
 
   const isFull = () => inbox.length >= INBOX_PUBLICATIONS || inboxBytes >= INBOX_BYTES
 
-  const put = (arrival: Arrival): void => {
+  const put = (entry: Entry, publication: Publication | undefined, from?: History.Position): void => {
+    turn ??= performance.now()
+    const arrival = { entry, publication, from, at: turn }
     inbox.push(arrival)
     inboxBytes += weigh(arrival)
-    if (isFull()) room.unsafeClose()
+    if (isFull() && !isPaused) {
+      isPaused = true
+      room.unsafeClose()
+      metrics.pauses.broker.add()
+    }
     schedule()
   }
 
@@ -161,8 +174,8 @@ const make = Effect.gen(function* () {
 
   const ended = (entry: Entry, why: Metrics.Insufficiency, count: number): void => {
     if (count === 0) return
-    metrics.insufficient[why] += count
-    metrics.subscriptions -= count
+    metrics.insufficient[why].add(count)
+    metrics.subscriptions.add(-count)
     releaseIfUnused(entry)
   }
 
@@ -185,13 +198,18 @@ const make = Effect.gen(function* () {
 
   const tick = (): void => {
     immediate = undefined
-    if (inbox.length > 0) {
-      for (const [entry, arrivals] of byEntry(takeSlice())) if (isAlive(entry)) fanOut(entry, arrivals)
-    }
+    turn = undefined
+    const slice = takeSlice()
+    for (const [entry, arrivals] of byEntry(slice)) if (isAlive(entry)) fanOut(entry, arrivals)
     const writers = touched
     touched = []
     for (const writer of writers) writer.flush()
-    if (inbox.length < INBOX_PUBLICATIONS / 2 && inboxBytes < INBOX_BYTES / 2) room.unsafeOpen()
+    const [oldest] = slice
+    if (oldest !== undefined) metrics.deliveryDuration.observe((performance.now() - oldest.at) / 1000)
+    if (isPaused && inbox.length < INBOX_PUBLICATIONS / 2 && inboxBytes < INBOX_BYTES / 2) {
+      isPaused = false
+      room.unsafeOpen()
+    }
     if (inbox.length > 0 || touched.length > 0) schedule()
     else quiet.unsafeOpen()
   }
@@ -207,8 +225,8 @@ const make = Effect.gen(function* () {
   // ── What comes from the broker ───────────────────────────────────────────
 
   const pass = (entry: Entry, { isBroken, from, publications }: Filled): void => {
-    if (isBroken) put({ entry, publication: undefined, from })
-    for (const publication of publications) put({ entry, publication, from: undefined })
+    if (isBroken) put(entry, undefined, from)
+    for (const publication of publications) put(entry, publication)
   }
 
   const continuity = yield* Continuity.make(
@@ -219,16 +237,16 @@ const make = Effect.gen(function* () {
   )
 
   const offer = (channel: string, publication: Publication): void => {
-    metrics.received++
+    metrics.received.add()
     const entry = entries.get(channel)
     if (entry === undefined) return
     const sequence = entry.sequence
-    if (sequence === undefined) return put({ entry, publication, from: undefined })
+    if (sequence === undefined) return put(entry, publication)
     const wasHolding = sequence.isHolding
-    for (const next of sequence.offer(publication)) put({ entry, publication: next, from: undefined })
+    for (const next of sequence.offer(publication)) put(entry, next)
     if (!sequence.isHolding) return
     if (wasHolding) return continuity.nudge(entry)
-    metrics.holes++
+    metrics.holes.add()
     continuity.mend(entry)
   }
 
@@ -237,7 +255,7 @@ const make = Effect.gen(function* () {
     isFull,
     writable: room.await,
     undecodable: () => {
-      metrics.dropped.undecodable++
+      metrics.dropped.undecodable.add()
     },
     resync: continuity.resync
   })
@@ -249,7 +267,7 @@ const make = Effect.gen(function* () {
     if (known !== undefined) return known
     const entry = new Entry(channel, Namespace.retention(config.channel, channel), replayLimit, held)
     entries.set(channel, entry)
-    metrics.channels++
+    metrics.channels.add()
     return entry
   }
 
@@ -257,7 +275,7 @@ const make = Effect.gen(function* () {
     if (!entry.isUnused || !isAlive(entry)) return
     entries.delete(entry.channel)
     entry.sequence?.discard()
-    metrics.channels--
+    metrics.channels.add(-1)
     broker.unsubscribe(entry.channel)
   }
 
@@ -339,7 +357,7 @@ const make = Effect.gen(function* () {
       }
       return {
         join: (subscription) => {
-          metrics.subscriptions++
+          metrics.subscriptions.add()
           return entry.join(subscription, want, page)
         }
       }
@@ -351,7 +369,7 @@ const make = Effect.gen(function* () {
     leave: (channel, subscription) => {
       const entry = entries.get(channel)
       if (entry === undefined || !entry.leave(subscription)) return
-      metrics.subscriptions--
+      metrics.subscriptions.add(-1)
       releaseIfUnused(entry)
     },
     channels: () => Iterable.map(entries.values(), (entry) => [entry.channel, entry.size] as const),

@@ -107,13 +107,10 @@ const make = Effect.gen(function* () {
 
   const checkSize = (channel: string, data: string): InvalidPublication | undefined => {
     const bytes = Buffer.byteLength(data)
-    return bytes <= MAX_BYTES
-      ? undefined
-      : new InvalidPublication({
-          reason: "TooLarge",
-          channel,
-          message: `a publication has at most ${MAX_BYTES} bytes, this one ${bytes}`
-        })
+    if (bytes <= MAX_BYTES) return undefined
+    metrics.limits.publication_size.add()
+    const message = `a publication has at most ${MAX_BYTES} bytes, this one ${bytes}`
+    return new InvalidPublication({ reason: "TooLarge", channel, message })
   }
 
   const check = (channel: string, data: string): InvalidPublication | undefined => {
@@ -136,6 +133,12 @@ const make = Effect.gen(function* () {
       : Either.right(text)
   }
 
+  /** The broker has answered, or has not in time. */
+  const answered = (result: "accepted" | "failed", began: number): void => {
+    metrics[result === "accepted" ? "published" : "publishFailed"].add()
+    metrics.publishDuration[result].observe((performance.now() - began) / 1000)
+  }
+
   const publishRaw = (
     channel: string,
     publication: Publication.Publication,
@@ -144,6 +147,7 @@ const make = Effect.gen(function* () {
     Effect.suspend((): Effect.Effect<History.Position | undefined, Broker.BrokerError | InvalidPublication> => {
       const invalid = check(channel, publication.data) ?? checkOptions(channel, options)
       if (invalid !== undefined) return Effect.fail(invalid)
+      const began = performance.now()
       const { tags, skipHistory, idempotencyKey } = options
       const retention = skipHistory === true ? undefined : Namespace.retention(config.channel, channel)
       // A position is the broker's to give, also where a publication is passed on that had one.
@@ -153,8 +157,8 @@ const make = Effect.gen(function* () {
         ...(idempotencyKey === undefined ? {} : { idempotencyKey })
       })
       return Effect.tapBoth(accepted, {
-        onSuccess: () => Effect.sync(() => metrics.published++),
-        onFailure: () => Effect.sync(() => metrics.publishFailed++)
+        onSuccess: () => Effect.sync(() => answered("accepted", began)),
+        onFailure: () => Effect.sync(() => answered("failed", began))
       })
     })
 

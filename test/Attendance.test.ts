@@ -85,7 +85,7 @@ describe("Attendance", () => {
       yield* attendance.enter("lobby", undefined)
       yield* attendance.announce("lobby")
       yield* attendance.leaveAll
-      expect(metrics.attendanceLost).toBe(2)
+      expect(metrics.attendanceLost.value).toBe(2)
     })
   )
 })

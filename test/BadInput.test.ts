@@ -143,7 +143,7 @@ describe("bad input costs its sender the connection, and nobody else anything", 
         expect(server.logs).toContainEqual(expect.stringContaining(why))
         yield* Socket.open(`${server.ws}/channels/${channel}`)
       }
-      expect(server.metrics.subscriptions).toBe(2)
+      expect(server.metrics.subscriptions.value).toBe(2)
     })
   )
 
@@ -228,7 +228,7 @@ describe("bad input costs its sender the connection, and nobody else anything", 
         )
         yield* watched.until(() => closed, "the socket is closed")
         expect(answer).toMatch(/^HTTP\/1\.1 400 /)
-        expect(server.metrics.subscriptions).toBe(1)
+        expect(server.metrics.subscriptions.value).toBe(1)
       })
     )
   )

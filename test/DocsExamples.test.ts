@@ -56,7 +56,7 @@ describe("examples in the documentation", () => {
     const folder = `${ROOT}reports/docs-examples`
     rmSync(folder, { recursive: true, force: true })
     mkdirSync(folder, { recursive: true })
-    const programs = examples("ts", "coming-from-socket-io.md")
+    const programs = examples("ts", "coming-from-socket-io.md", "metrics.md")
     expect(programs.length).toBeGreaterThan(0)
     for (const [index, { code }] of programs.entries()) writeFileSync(`${folder}/${index}.ts`, `${code}\nexport {}\n`)
     writeFileSync(

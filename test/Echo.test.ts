@@ -2,6 +2,7 @@ import { describe, expect } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { OPEN, raw, READABLE } from "./support/history.ts"
 import { live } from "./support/it.ts"
+import { valuesOf } from "./support/metrics.ts"
 import * as Server from "./support/server.ts"
 import * as Socket from "./support/socket.ts"
 
@@ -61,8 +62,8 @@ describe("no echo", () => {
         expect(got).not.toContain(`"join":{"info":{"client":"${one.connected["client"]}"`)
         if (name === "bare:2") expect(got).toContain(`"join":{"info":{"client":"${other.connected["client"]}"`)
       }
-      expect(server.metrics.holes).toBe(0)
-      expect(server.metrics.insufficient).toEqual({ overflow: 0, gap: 0 })
+      expect(server.metrics.holes.value).toBe(0)
+      expect(valuesOf(server.metrics.insufficient)).toEqual({ overflow: 0, gap: 0 })
     })
   )
 

@@ -122,7 +122,7 @@ describe("an instance of version 1 and one of this version over one Redis", () =
           { data: "end", tags: { lang: "en" } }
         ].map((pub) => ({ channel: "bare:x", pub }))
       )
-      expect(server.metrics.dropped.undecodable).toBe(1)
+      expect(server.metrics.dropped.undecodable.value).toBe(1)
 
       // From the new one.
       // What it has sent itself it hears, too.
@@ -170,7 +170,7 @@ describe("an instance of version 1 and one of this version over one Redis", () =
       yield* server.publisher.publish("kept:x", "new 4")
       yield* reader.until(() => reader.position?.offset === 4, "all four")
       expect([reader.log, reader.violations, reader.ended]).toEqual([["new 1", "old 2", "old 3", "new 4"], [], []])
-      expect([server.metrics.holes, server.metrics.dropped.undecodable]).toEqual([0, 0])
+      expect([server.metrics.holes.value, server.metrics.dropped.undecodable.value]).toEqual([0, 0])
 
       const written = [
         { data: '"new 1"', json: true, tags: { by: "new" } },

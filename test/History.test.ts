@@ -167,7 +167,7 @@ describe("Publisher", () => {
         { data: 1, offset: 1 },
         { data: 2, offset: 2 }
       ])
-      expect(server.metrics.holes).toBe(0)
+      expect(server.metrics.holes.value).toBe(0)
     })
   )
 
@@ -183,7 +183,7 @@ describe("Publisher", () => {
         const foreign = { data: '"passed on"', json: true, epoch: "elsewhere", offset: 1 }
         expect((yield* server.publisher.publishRaw("kept:y", foreign))?.offset).toBe(3)
         yield* socket.gets('"data":"passed on","offset":3')
-        expect(server.metrics.holes).toBe(0)
+        expect(server.metrics.holes.value).toBe(0)
       })
     )
 

@@ -5,6 +5,7 @@ import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import * as RedisStreams from "../src/Broker/RedisStreams.ts"
 import { live } from "./support/it.ts"
+import { valuesOf } from "./support/metrics.ts"
 import { Reader } from "./support/reader.ts"
 import * as Redis from "./support/redis.ts"
 import * as Server from "./support/server.ts"
@@ -102,7 +103,7 @@ describe("CLIENT KILL of the subscriber link, ten times, during 500 messages/s i
           yield* redis.use(killSubscribers)
           for (const server of servers) {
             yield* eventually(
-              Effect.sync(() => server.metrics.brokerLinkLosses),
+              Effect.sync(() => server.metrics.brokerLinkLosses.value),
               (losses) => losses === round,
               "the loss is counted"
             )
@@ -129,18 +130,18 @@ describe("CLIENT KILL of the subscriber link, ten times, during 500 messages/s i
         }
         expect(sockets.some((socket) => socket.isClosed())).toBe(false)
         for (const [index, { metrics }] of servers.entries()) {
-          expect(metrics.connectionsOpened).toBe(index === 0 ? 2 * CHANNELS : CHANNELS)
-          expect(metrics.insufficient).toEqual({ overflow: 0, gap: 0 })
-          expect(metrics.recoveries).toEqual({ recovered: 0, unrecovered: 0 })
-          expect(metrics.brokerLinkLosses).toBe(KILLS)
+          expect(metrics.connectionsOpened.value).toBe(index === 0 ? 2 * CHANNELS : CHANNELS)
+          expect(valuesOf(metrics.insufficient)).toEqual({ overflow: 0, gap: 0 })
+          expect(valuesOf(metrics.recoveries)).toEqual({ recovered: 0, unrecovered: 0 })
+          expect(metrics.brokerLinkLosses.value).toBe(KILLS)
           // The first delay is 100 ms, less a fifth of it.
-          expect(metrics.brokerOutageSeconds).toBeGreaterThan(KILLS * 0.08)
-          expect(metrics.brokerOutageSeconds).toBeLessThan(took)
-          expect(metrics.outageChannels).toBe(index === 0 ? KILLS * CHANNELS : 0)
+          expect(metrics.brokerOutageSeconds.value).toBeGreaterThan(KILLS * 0.08)
+          expect(metrics.brokerOutageSeconds.value).toBeLessThan(took)
+          expect(metrics.outageChannels.value).toBe(index === 0 ? KILLS * CHANNELS : 0)
           // Much was missed, or this would test nothing.
-          expect(metrics.healed).toBeGreaterThan(KILLS * 20)
+          expect(metrics.healed.value).toBeGreaterThan(KILLS * 20)
         }
-        expect(source.metrics.brokerLinkLosses).toBe(0)
+        expect(source.metrics.brokerLinkLosses.value).toBe(0)
       }),
     120_000
   )
@@ -284,8 +285,8 @@ describe("a publication that an instance did not hear", () => {
       expect([reader.log, reader.violations, reader.ended]).toEqual([["first", "lost 2", "lost 3", "last"], [], []])
       yield* socket.count(4)
       expect(socket.received).toEqual(['"first"', '"lost 2"', '"lost 3"', '"last"'])
-      expect(server.metrics.holes).toBe(1)
-      expect(server.metrics.healed).toBeGreaterThanOrEqual(2)
+      expect(server.metrics.holes.value).toBe(1)
+      expect(server.metrics.healed.value).toBeGreaterThanOrEqual(2)
     })
   )
 
@@ -314,8 +315,8 @@ describe("a publication that an instance did not hear", () => {
       expect(socket.received).toEqual([])
       const again = yield* reader.subscribe()
       expect([again.was_recovering, again.recovered, again.offset]).toEqual([true, undefined, 6])
-      expect(server.metrics.gaps).toBe(1)
-      expect(server.metrics.insufficient).toEqual({ overflow: 0, gap: 2 })
+      expect(server.metrics.gaps.value).toBe(1)
+      expect(valuesOf(server.metrics.insufficient)).toEqual({ overflow: 0, gap: 2 })
       yield* server.publisher.publish("short:x", "on")
       yield* has(reader, 7)
     })

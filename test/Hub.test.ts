@@ -15,6 +15,7 @@ import * as Metrics from "../src/Metrics.ts"
 import type { Publication } from "../src/protocol/Publication.ts"
 import * as ServerConfig from "../src/ServerConfig.ts"
 import { live } from "./support/it.ts"
+import { valuesOf } from "./support/metrics.ts"
 import { eventually, Watched } from "./support/wait.ts"
 
 /** The streams of a broker that can lose things. */
@@ -263,7 +264,9 @@ describe("Hub.prepare", () => {
       publish(stub, 2)
       stub.failure = "Failed"
       expect(yield* Effect.flip(new Member().join(running))).toMatchObject({ reason: "Failed" })
-      expect([running.metrics.channels, running.metrics.subscriptions, stub.subscribed.size]).toEqual([0, 0, 0])
+      expect([running.metrics.channels.value, running.metrics.subscriptions.value, stub.subscribed.size]).toEqual([
+        0, 0, 0
+      ])
       stub.failure = undefined
       expect((yield* new Member().join(running)).position?.offset).toBe(2)
     })
@@ -292,7 +295,7 @@ describe("Hub, a gap", () => {
         stub.publish()
         yield* lossy.gets("e1:3")
         expect(lossy.ended).toBe(undefined)
-        expect(running.metrics.insufficient).toEqual({ overflow: 0, gap: 1 })
+        expect(valuesOf(running.metrics.insufficient)).toEqual({ overflow: 0, gap: 1 })
       })
   )
 
@@ -306,7 +309,7 @@ describe("Hub, a gap", () => {
       stub.publish(true)
       stub.publish()
       yield* eventually(
-        Effect.sync(() => running.metrics.gaps),
+        Effect.sync(() => running.metrics.gaps.value),
         (gaps) => gaps > 0,
         "it is given up"
       )

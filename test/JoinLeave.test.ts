@@ -138,7 +138,7 @@ for (const [name, cluster] of clusters) {
         }
         yield* heard(observer.socket, "kept:1", 7)
         yield* observer.socket.gets('"offset":3')
-        expect([a.metrics.holes, b.metrics.holes]).toEqual([0, 0])
+        expect([a.metrics.holes.value, b.metrics.holes.value]).toEqual([0, 0])
         const { history } = yield* observer.ask("history", { channel: "kept:1", limit: -1 })
         expect(history.publications.map(({ data }: { readonly data: unknown }) => data)).toEqual([0, 1, 2])
       })

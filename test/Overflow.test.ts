@@ -16,7 +16,7 @@ describe("a mailbox that overflows", () => {
   const overflow = (server: Server.Running, name: string) =>
     Effect.gen(function* () {
       let count = 0
-      while (server.metrics.insufficient.overflow === 0) {
+      while (server.metrics.insufficient.overflow.value === 0) {
         yield* server.publisher.publish(name, `${++count} ${DATA}`)
         yield* Effect.yieldNow()
       }
@@ -33,7 +33,7 @@ describe("a mailbox that overflows", () => {
         yield* reader.connect(server.ws)
         reader.pause()
         const count = yield* overflow(server, "kept:x")
-        expect(server.metrics.subscriptions).toBe(0)
+        expect(server.metrics.subscriptions.value).toBe(0)
         yield* publishAll(server, "kept:x", 5)
         reader.resume()
         yield* reader.until(() => reader.ended.length > 0, "it is told")
@@ -96,7 +96,7 @@ describe("a mailbox that overflows", () => {
       const { socket, ask } = yield* raw(server)
       yield* ask("subscribe", { channel: "bare:x" })
       socket.pause()
-      while (server.metrics.dropped.mailbox_full === 0) {
+      while (server.metrics.dropped.mailbox_full.value === 0) {
         yield* server.publisher.publish("bare:x", DATA)
         yield* Effect.yieldNow()
       }
@@ -104,7 +104,7 @@ describe("a mailbox that overflows", () => {
       yield* server.publisher.publish("bare:y", 0)
       expect((yield* ask("ping", {}))["ping"]).toEqual({})
       expect(socket.received.some((frame) => frame.includes("unsubscribe"))).toBe(false)
-      expect(server.metrics.insufficient.overflow).toBe(0)
+      expect(server.metrics.insufficient.overflow.value).toBe(0)
     })
   )
 

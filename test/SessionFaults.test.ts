@@ -75,7 +75,7 @@ describe("a session", () => {
       yield* server.cluster.perform({ ...disconnect, client: connected["client"] })
       expect((yield* socket.closed).code).toBe(3503)
       expect(yield* server.presence.stats("room:a")).toEqual({ clients: 0, users: 0 })
-      expect(server.metrics.subscriptions).toBe(0)
+      expect(server.metrics.subscriptions.value).toBe(0)
     })
   )
 
@@ -104,7 +104,7 @@ describe("a session", () => {
         { concurrency: "unbounded" }
       )
       expect(outcomes.filter(({ isPartial }) => !isPartial).length).toBe(3)
-      expect(server.metrics.subscriptions).toBe(3)
+      expect(server.metrics.subscriptions.value).toBe(3)
     })
   )
 
@@ -117,7 +117,7 @@ describe("a session", () => {
       const { socket } = yield* raw(server)
       socket.pause()
       for (let index = 0; index < 400; index++) yield* server.publisher.message("ada", "x".repeat(60_000))
-      expect(server.metrics.dropped.mailbox_full).toBeGreaterThan(100)
+      expect(server.metrics.dropped.mailbox_full.value).toBeGreaterThan(100)
       socket.resume()
     })
   )

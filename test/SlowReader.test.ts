@@ -2,6 +2,7 @@ import { describe, expect } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Http from "./support/http.ts"
 import { live } from "./support/it.ts"
+import { valuesOf } from "./support/metrics.ts"
 import * as Program from "./support/program.ts"
 import * as Server from "./support/server.ts"
 import * as Socket from "./support/socket.ts"
@@ -94,7 +95,7 @@ describe("a reader that stops", () => {
   /** Publishes until a paused reader's mailbox has overflowed. */
   const overflow = (server: Server.Running, channel: string) =>
     Effect.gen(function* () {
-      for (let index = 0; server.metrics.disconnects.get(3008) === undefined; index++) {
+      for (let index = 0; server.metrics.disconnects(3008).value === 0; index++) {
         yield* server.publisher.publishRaw(channel, { data: message(index), json: false })
         yield* Effect.yieldNow()
       }
@@ -135,7 +136,7 @@ describe("a reader that stops", () => {
       const slow = yield* counting(server.ws + PATH, new Watched())
       slow.socket.pause()
       yield* overflow(server, CHANNEL)
-      expect(server.metrics.dropped.mailbox_full).toBeGreaterThan(0)
+      expect(server.metrics.dropped.mailbox_full.value).toBeGreaterThan(0)
       slow.socket.resume()
       expect(yield* slow.socket.closed).toEqual({ code: 3008, reason: "slow" })
     })
@@ -148,7 +149,7 @@ describe("a reader that stops", () => {
       })
       const slow = yield* counting(server.ws + PATH, new Watched())
       slow.socket.pause()
-      while (server.metrics.dropped.mailbox_full === 0) {
+      while (server.metrics.dropped.mailbox_full.value === 0) {
         yield* server.publisher.publishRaw(CHANNEL, { data: message(0), json: false })
         yield* Effect.yieldNow()
       }
@@ -157,7 +158,7 @@ describe("a reader that stops", () => {
         const deaf = yield* Socket.open(`${server.ws}/channels/fast:other`, { autoPong: false })
         expect((yield* deaf.closed).code).toBe(3012)
       }
-      expect(server.metrics.disconnects.get(3012)).toBe(2)
+      expect(server.metrics.disconnects(3012).value).toBe(2)
       yield* eventually(Effect.sync(server.connections.count), (count) => count === 1, "only the slow one is left")
       slow.socket.resume()
       yield* Effect.asVoid(
@@ -180,11 +181,11 @@ describe("a reader that stops", () => {
       const slow = yield* counting(server.ws + PATH, watched)
       slow.socket.pause()
       let published = 0
-      while (server.metrics.dropped.mailbox_full < 100) {
+      while (server.metrics.dropped.mailbox_full.value < 100) {
         yield* server.publisher.publishRaw(CHANNEL, { data: message(published++), json: false })
         yield* Effect.yieldNow()
       }
-      const dropped = (): number => server.metrics.dropped.mailbox_full
+      const dropped = (): number => server.metrics.dropped.mailbox_full.value
       slow.socket.resume()
       yield* watched.until(
         () => slow.reader.last === published - 1,
@@ -206,7 +207,7 @@ describe("a reader that stops, in a channel with history", () => {
       const publish = Effect.suspend(() =>
         server.publisher.publishRaw(CHANNEL, { data: message(published++), json: false })
       )
-      while (server.metrics.insufficient.overflow === 0) {
+      while (server.metrics.insufficient.overflow.value === 0) {
         yield* publish
         yield* Effect.yieldNow()
       }
@@ -230,8 +231,8 @@ describe("a reader that stops, in a channel with history", () => {
         expect(yield* slow.closed).toEqual({ code: 3008, reason: "slow" })
         expect(seen.gapless).toBe(true)
         expect(seen.next).toBeLessThan(published)
-        expect(server.metrics.insufficient).toEqual({ overflow: 1, gap: 0 })
-        expect([server.metrics.subscriptions, server.metrics.channels]).toEqual([0, 0])
+        expect(valuesOf(server.metrics.insufficient)).toEqual({ overflow: 1, gap: 0 })
+        expect([server.metrics.subscriptions.value, server.metrics.channels.value]).toEqual([0, 0])
       })
     )
 
@@ -266,8 +267,8 @@ describe("a reader that stops, in a channel with history", () => {
         expect(offsets).toEqual(offsets.map((_, index) => index + 1))
         expect(offsets.length).toBeGreaterThan(0)
         expect(offsets.length).toBeLessThan(published)
-        expect(server.metrics.insufficient).toEqual({ overflow: 1, gap: 0 })
-        expect([server.metrics.subscriptions, server.metrics.channels]).toEqual([0, 0])
+        expect(valuesOf(server.metrics.insufficient)).toEqual({ overflow: 1, gap: 0 })
+        expect([server.metrics.subscriptions.value, server.metrics.channels.value]).toEqual([0, 0])
 
         // It is not subscribed any more, and may subscribe again, from where it really is.
         const from = { offset: published - 10, epoch, recover: true }
@@ -345,14 +346,14 @@ describe("a client that sends faster than it is served", () => {
       const total = 4000
       for (let index = 0; index < total; index++) writer.send(`${index} `.padEnd(1024, "x"))
       yield* eventually(
-        Effect.sync(() => server.metrics.framesReceived),
+        Effect.sync(() => server.metrics.framesReceived.value),
         (count) => count >= 64,
         "the inbox is full"
       )
       // A message through the server and back: whatever it would have read by then, it has.
       yield* Http.send(`${server.http}/health/live`)
       // The inbox, what is running, and what one read of 64 KiB held beyond it.
-      expect(server.metrics.framesReceived).toBeLessThan(64 + 32 + 2 * 64)
+      expect(server.metrics.framesReceived.value).toBeLessThan(64 + 32 + 2 * 64)
       yield* gate.open
       yield* reader.count(total)
       expect(reader.received.map((text) => Number.parseInt(text, 10))).toEqual(

@@ -5,6 +5,7 @@ import { WebSocket } from "ws"
 import * as Hooks from "../src/Hooks.ts"
 import { channel, publishAll, raw, WIDE } from "./support/history.ts"
 import { live } from "./support/it.ts"
+import { valuesOf } from "./support/metrics.ts"
 import { Reader } from "./support/reader.ts"
 import * as Redis from "./support/redis.ts"
 import * as Server from "./support/server.ts"
@@ -66,7 +67,7 @@ describe("subscribe", () => {
         expect(yield* recover({ epoch, offset: 9 })).toEqual(said)
         expect(yield* recover({ epoch: "another", offset: 8 })).toEqual(said)
         expect(yield* recover({ offset: 8 })).toEqual(said)
-        expect(server.metrics.recoveries).toEqual({ recovered: 2, unrecovered: 5 })
+        expect(valuesOf(server.metrics.recoveries)).toEqual({ recovered: 2, unrecovered: 5 })
       })
   )
 
@@ -92,7 +93,7 @@ describe("subscribe", () => {
       const { ask } = yield* raw(server)
       const lost = { channel: "kept:x", recover: true, epoch: "another", flag: 3 }
       expect((yield* ask("subscribe", lost))["error"]).toEqual({ code: 112, message: "unrecoverable position" })
-      expect(server.metrics.subscriptions).toBe(0)
+      expect(server.metrics.subscriptions.value).toBe(0)
       expect((yield* ask("subscribe", { ...lost, flag: 1 }))["subscribe"]).toMatchObject({ was_recovering: true })
     })
   )
@@ -238,7 +239,7 @@ describe("server-side subscriptions", () => {
       socket.send('{"id":1,"connect":{}}')
       yield* socket.gets('"subs":{"kept:a":{"recoverable":true')
       socket.pause()
-      while (server.metrics.insufficient.overflow === 0) {
+      while (server.metrics.insufficient.overflow.value === 0) {
         yield* server.publisher.publish("kept:a", "x".repeat(8192))
         yield* Effect.yieldNow()
       }
@@ -256,14 +257,14 @@ describe("server-side subscriptions", () => {
       const socket = yield* Socket.open(`${server.ws}/connection/websocket`)
       socket.send('{"id":1,"connect":{}}')
       yield* socket.gets('"subs":{"kept:a":')
-      expect(server.metrics.subscriptions).toBe(1)
+      expect(server.metrics.subscriptions.value).toBe(1)
       yield* server.publisher.publish("kept:a", "once")
       yield* server.publisher.publish("kept:a", "last")
       yield* socket.gets('"last"')
       expect(socket.received.filter((frame) => frame.includes('"once"')).length).toBe(1)
       socket.ws.close()
       yield* eventually(
-        Effect.sync(() => [server.metrics.subscriptions, server.metrics.channels]),
+        Effect.sync(() => [server.metrics.subscriptions.value, server.metrics.channels.value]),
         ([subscriptions, channels]) => subscriptions === 0 && channels === 0,
         "nothing is left"
       )

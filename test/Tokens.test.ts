@@ -143,7 +143,7 @@ describe("channels in a connection token", () => {
         const [answer, closed] = yield* refused(server, { token: token({ ...ada, channels: ["open:a", channel] }) })
         expect([JSON.parse(answer ?? "").error.code, closed]).toEqual([code, 3000])
       }
-      expect(server.metrics.subscriptions).toBe(0)
+      expect(server.metrics.subscriptions.value).toBe(0)
     })
   )
 })

@@ -181,7 +181,7 @@ const make = (url: Redacted.Redacted) =>
     const live = Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
       const away = lostAt === undefined ? 0 : (now - lostAt) / 1000
-      metrics.brokerOutageSeconds += away
+      metrics.brokerOutageSeconds.add(away)
       lostAt = undefined
       yield* enter({ _tag: "Live" })
       yield* Effect.logInfo(`broker live: redis at ${where}${away === 0 ? "" : `, after ${away.toFixed(1)} s`}`)
@@ -195,7 +195,7 @@ const make = (url: Redacted.Redacted) =>
         target = undefined
         yield* subscriptions.lost(error)
         yield* enter({ _tag: "Degraded", cause: error.message })
-        if (wasLive) metrics.brokerLinkLosses++
+        if (wasLive) metrics.brokerLinkLosses.add()
         lostAt ??= yield* Clock.currentTimeMillis
         // One line for an outage, however many attempts it takes.
         const news = before._tag !== "Degraded" || before.cause !== error.message
@@ -246,7 +246,7 @@ const make = (url: Redacted.Redacted) =>
       })
     )
 
-    /** Runs a command of `bytes` within the deadline. `lost`: what it means that the link broke before the answer. */
+    /** Runs a command of `bytes` within the deadline and the bounds. `lost`: what it means that the link broke before the answer. */
     const send = <A>(
       channel: string,
       what: string,
@@ -255,6 +255,11 @@ const make = (url: Redacted.Redacted) =>
       run: () => Promise<A>
     ): Effect.Effect<A, BrokerError> =>
       Effect.async<A, BrokerError>((resume) => {
+        // In the step that counts it: all commands of a turn of the scheduler are on their way here before the first is.
+        if (inFlight >= IN_FLIGHT || inFlightBytes >= IN_FLIGHT_BYTES) {
+          metrics.limits.publishes_in_flight.add()
+          return resume(Effect.fail(failure("Overloaded", channel, what)))
+        }
         inFlight++
         inFlightBytes += bytes
         // Counted until Redis answers or the link is gone: a deadline does not take it off the wire.
@@ -277,13 +282,10 @@ const make = (url: Redacted.Redacted) =>
       bytes: number,
       lost: BrokerFailure,
       run: (at: Streams.Target) => Promise<A>
-    ): Effect.Effect<A, BrokerError> => {
-      if (at === undefined) return Effect.fail(failure("NotLive", channel, what))
-      if (inFlight >= IN_FLIGHT || inFlightBytes >= IN_FLIGHT_BYTES) {
-        return Effect.fail(failure("Overloaded", channel, what))
-      }
-      return send(channel, what, bytes, lost, () => run(at))
-    }
+    ): Effect.Effect<A, BrokerError> =>
+      at === undefined
+        ? Effect.fail(failure("NotLive", channel, what))
+        : send(channel, what, bytes, lost, () => run(at))
 
     /** A command that changes nothing: without its answer it is as if it had not been sent. */
     const query = <A>(channel: string, what: string, run: (at: Streams.Target) => Promise<A>) =>

@@ -111,9 +111,9 @@ export const make = (
 
     const report = (entry: Kept, { isBroken, from }: Filled): Effect.Effect<void> =>
       Effect.suspend(() => {
-        metrics.dropped.gap += entry.sequence.takeLost() * entry.unpositioned
+        metrics.dropped.gap.add(entry.sequence.takeLost() * entry.unpositioned)
         if (!isBroken) return Effect.void
-        metrics.gaps++
+        metrics.gaps.add()
         const where = from === undefined ? "" : `; it goes on in epoch ${from.epoch} after offset ${from.offset}`
         return Effect.logInfo(`"${entry.channel}": what was missed is not in its history${where}`)
       })
@@ -140,7 +140,7 @@ export const make = (
           }
           return false
         }
-        metrics.healed += page.right.publications.length
+        metrics.healed.add(page.right.publications.length)
         const filled = since === undefined ? sequence.begin(page.right) : sequence.fill(since, page.right)
         if (filled !== undefined) {
           channels.pass(entry, filled)
@@ -224,7 +224,7 @@ export const make = (
       const fillOne = (entry: Kept) => Effect.map(fill(entry), () => open.delete(entry))
       yield* atMost(RESYNC_TIMEOUT)(Effect.forEach(missing, fillOne, { concurrency: CONCURRENCY, discard: true }))
       open.forEach(mend)
-      for (const entry of channels.entries()) if (!isKept(entry)) metrics.outageChannels++
+      for (const entry of channels.entries()) if (!isKept(entry)) metrics.outageChannels.add()
     })
 
     const check = behind(broker.settled).pipe(

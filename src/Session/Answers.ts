@@ -10,10 +10,10 @@ import type { Outlet, Services } from "../Session.ts"
 /** The answers to one client. */
 export class Answers {
   readonly #outlet: Outlet
-  readonly #services: Pick<Services, "clock" | "config">
+  readonly #services: Pick<Services, "clock" | "config" | "metrics">
   readonly #errors: Bucket | undefined
 
-  constructor(services: Pick<Services, "clock" | "config">, outlet: Outlet) {
+  constructor(services: Pick<Services, "clock" | "config" | "metrics">, outlet: Outlet) {
     const { error_limit } = services.config.client
     this.#services = services
     this.#outlet = outlet
@@ -28,7 +28,7 @@ export class Answers {
   /** Refuses a command; `what` and `detail` are for the log. A client that is refused too often is disconnected. */
   refuse(id: number, error: Codes.ErrorCode, what: string, detail: string): Effect.Effect<void> {
     return Effect.suspend(() => {
-      this.#outlet.send(Json.error(id, error))
+      this.#error(id, error)
       // What may succeed later is not the client's fault.
       if (error.temporary !== true && (this.#errors?.take(this.#services.clock.unsafeCurrentTimeMillis()) ?? 0) < 0) {
         this.#outlet.end(Codes.tooManyErrors, `client.error_limit is ${this.#services.config.client.error_limit}`)
@@ -52,8 +52,13 @@ export class Answers {
   /** The broker did not do it. An outage refuses every command of every client: its own log line and counters tell of it. */
   unavailable(id: number, error: Broker.BrokerError, what: string): Effect.Effect<void> {
     return Effect.zipRight(
-      Effect.sync(() => this.#outlet.send(Json.error(id, Codes.internal))),
+      Effect.sync(() => this.#error(id, Codes.internal)),
       Effect.logDebug(`refused ${what}: ${error.message}`)
     )
+  }
+
+  #error(id: number, error: Codes.ErrorCode): void {
+    this.#services.metrics.errors(error.code).add()
+    this.#outlet.send(Json.error(id, error))
   }
 }

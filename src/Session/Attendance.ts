@@ -121,7 +121,7 @@ export class Attendance {
     return Effect.catchAll(
       this.#services.broker.publish(channel, Publication.attendance(kind, this.#info(chanInfo))),
       (error) => {
-        this.#services.metrics.attendanceLost++
+        this.#services.metrics.attendanceLost.add()
         return Effect.logDebug(`nobody is told of a ${kind} in "${channel}": ${error.message}`)
       }
     )

@@ -37,7 +37,7 @@ export const make = (
   asker: Asker
 ): ((command: Exclude<Command.Command, { method: "connect" }>) => Effect.Effect<void>) => {
   const { answers, client, outlet, services, subscriptions } = asker
-  const { config, hooks, hub, presence, publisher } = services
+  const { config, hooks, hub, metrics, presence, publisher } = services
   /** Runs a command on a channel; what it fails with is its answer. */
   const onChannel = <E extends Hooks.Rejected | Broker.BrokerError>(
     { id, method, params }: Extract<Command.Command, { params: { channel: string } }>,
@@ -121,8 +121,9 @@ export const make = (
             if (History.isOfAnother(page, params)) {
               return answers.refuse(id, Codes.unrecoverable, what, `the epoch is ${page.epoch} by now`)
             }
-            const result = Json.historyResult(page, Json.page(page.publications, reply_max_size))
-            return answers.result(id, "history", result)
+            const texts = Json.page(page.publications, reply_max_size)
+            if (History.isCut(page, range, texts.length)) metrics.limits.reply_size.add()
+            return answers.result(id, "history", Json.historyResult(page, texts))
           })
         }
       )

@@ -39,7 +39,7 @@ export const make = (
   request: Pick<Hooks.ConnectRequest, "headers" | "address">,
   node: string
 ): Session => {
-  const { clients, clock, config, hooks } = services
+  const { clients, clock, config, hooks, metrics } = services
   const { channel_limit, command_rate, ping_interval, reply_max_size } = config.client
   let phase: "new" | "connecting" | "connected" | "refused" | "closed" = "new"
   let client: Publication.ClientInfo = { client: outlet.id, user: "" }
@@ -113,7 +113,10 @@ export const make = (
       }
     }
     if (channels.size > channel_limit) {
-      return Effect.sync(() => outlet.end(Codes.channelLimit, `client.channel_limit is ${channel_limit}`))
+      return Effect.sync(() => {
+        metrics.limits.channels.add()
+        outlet.end(Codes.channelLimit, `client.channel_limit is ${channel_limit}`)
+      })
     }
     client = { client: outlet.id, user, ...(info === undefined ? {} : { connInfo: info }) }
     expiresAt = accepted.expiresAt
@@ -302,6 +305,7 @@ export const make = (
     }
     const command = decoded.right
     if (command.method === "pong") return true
+    metrics.commands(command.method).add()
     if (phase === "new" && command.method !== "connect") {
       outlet.end(Codes.badRequestDisconnect, "the first command is connect")
     } else if (phase !== "new" && command.method === "connect") {

@@ -89,7 +89,10 @@ export class Subscriptions {
     return Effect.acquireRelease(
       Effect.sync(() => {
         const making = Array.from(this.#making).filter((one) => !this.#open.has(one)).length
-        if (this.#open.size + making >= this.#services.config.client.channel_limit) return false
+        if (this.#open.size + making >= this.#services.config.client.channel_limit) {
+          this.#services.metrics.limits.channels.add()
+          return false
+        }
         this.#making.add(channel)
         return true
       }),
@@ -136,7 +139,9 @@ export class Subscriptions {
         const publications = excludes === undefined ? missed : missed.filter(({ info }) => info?.client !== excludes)
         const texts = Json.page(publications, maxBytes)
         const recovered = isRecovered && texts.length === publications.length
-        if (recoverable && asked.recover) this.#services.metrics.recoveries[recovered ? "recovered" : "unrecovered"]++
+        if (recoverable && asked.recover) {
+          this.#services.metrics.recoveries[recovered ? "recovered" : "unrecovered"].add()
+        }
         const refusal =
           positioned && position === undefined
             ? Codes.internal

@@ -1,5 +1,6 @@
 /** Who may use the server API: whoever has the key. Asked before a body is read. */
 import * as HttpApiMiddleware from "@effect/platform/HttpApiMiddleware"
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpApiSecurity from "@effect/platform/HttpApiSecurity"
 import * as OpenApi from "@effect/platform/OpenApi"
 import * as Effect from "effect/Effect"
@@ -8,6 +9,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { createHash, timingSafeEqual } from "node:crypto"
 import * as Codes from "../protocol/Codes.ts"
+import * as Metrics from "../Metrics.ts"
 import * as ServerConfig from "../ServerConfig.ts"
 import * as Reply from "./schema/Reply.ts"
 
@@ -38,16 +40,25 @@ const isSame = (expected: Redacted.Redacted, given: string): boolean =>
   timingSafeEqual(digest(Redacted.value(expected)), digest(given))
 
 /** Asks for `http_api.key`. */
-export const layer: Layer.Layer<Authorization, never, ServerConfig.ServerConfig> = Layer.effect(
+export const layer: Layer.Layer<Authorization, never, Metrics.Metrics | ServerConfig.ServerConfig> = Layer.effect(
   Authorization,
-  Effect.map(ServerConfig.ServerConfig, ({ http_api }) => {
+  Effect.gen(function* () {
+    const { http_api } = yield* ServerConfig.ServerConfig
+    const metrics = yield* Metrics.Metrics
     const check = (given: string): Effect.Effect<void, Reply.NoApi | Reply.Unauthorized> => {
       if (http_api.key === undefined) return Effect.fail(noApi())
       return isSame(http_api.key, given) ? Effect.void : Effect.fail(unauthorized())
     }
+    const tell = ({ error }: Reply.NoApi | Reply.Unauthorized) =>
+      Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ url }) => {
+        const method = /^\/api\/([^?]*)/.exec(url)?.[1] ?? ""
+        metrics.apiRequests(method)(error.code).add()
+        return Effect.logDebug(`refused ${url.split("?", 1)[0]}: ${error.message}`)
+      })
     return Authorization.of({
       key: (given) => check(Redacted.value(given)),
-      authorization: (given) => check(/^apikey (.+)$/i.exec(Redacted.value(given))?.[1] ?? "")
+      // Asked last, where the other header has not done: what it refuses is refused.
+      authorization: (given) => Effect.tapError(check(/^apikey (.+)$/i.exec(Redacted.value(given))?.[1] ?? ""), tell)
     })
   })
 )

@@ -9,9 +9,9 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Broker from "../Broker.ts"
 import * as Connections from "../Connections.ts"
-import * as Metrics from "../Metrics.ts"
 import * as ServerConfig from "../ServerConfig.ts"
 import * as Api from "./Api.ts"
+import * as Scrape from "./Scrape.ts"
 
 /** Since when the broker has not been live. */
 class Outage extends Context.Tag("fanfare/http/Outage")<
@@ -43,7 +43,7 @@ export const layer = HttpApiBuilder.group(Api.Api, "health", (handlers) =>
     const broker = yield* Broker.Broker
     const config = yield* ServerConfig.ServerConfig
     const connections = yield* Connections.Connections
-    const metrics = yield* Metrics.Metrics
+    const scrape = yield* Scrape.make
     const outage = yield* Outage
 
     const describe = (status: "ok" | "draining" | "broker") =>
@@ -66,8 +66,6 @@ export const layer = HttpApiBuilder.group(Api.Api, "health", (handlers) =>
     return handlers
       .handle("live", () => describe("ok"))
       .handle("ready", () => ready)
-      .handle("metrics", () =>
-        Effect.map(SubscriptionRef.get(broker.state), (state) => Metrics.render(metrics, state._tag))
-      )
+      .handle("metrics", () => scrape)
   })
 ).pipe(Layer.provide(layerOutage))

@@ -8,6 +8,7 @@ import * as Broker from "../Broker.ts"
 import * as Cluster from "../Cluster.ts"
 import * as Hooks from "../Hooks.ts"
 import * as Hub from "../Hub.ts"
+import * as Metrics from "../Metrics.ts"
 import * as Presence from "../Presence.ts"
 import * as Codes from "../protocol/Codes.ts"
 import * as Publisher from "../Publisher.ts"
@@ -49,12 +50,14 @@ const safely =
 /** The handlers of the group `server`. */
 export const layer = HttpApiBuilder.group(Api.Api, "server", (handlers) =>
   Effect.gen(function* () {
+    const metrics = yield* Metrics.Metrics
     const services: Method.Services = {
       broker: yield* Broker.Broker,
       cluster: yield* Cluster.Cluster,
       config: yield* ServerConfig.ServerConfig,
       hooks: yield* Hooks.Hooks,
       hub: yield* Hub.Hub,
+      metrics,
       presence: yield* Presence.Presence,
       publisher: yield* Publisher.Publisher
     }
@@ -67,20 +70,26 @@ export const layer = HttpApiBuilder.group(Api.Api, "server", (handlers) =>
     )
     const batch = Batch.make(methods)
 
-    const answer = (method: Method.Method, write: (result: string) => string) => {
+    const answer = (name: string, method: Method.Method, write: (result: string) => string) => {
+      const count = metrics.apiRequests(name)
       return ({ request }: { readonly request: HttpServerRequest.HttpServerRequest }) =>
         Effect.gen(function* () {
           const text = yield* read(request)
           const body = yield* parse(text)
-          return respond(write(yield* method({ text, body, maxBytes: services.config.client.reply_max_size })))
+          const result = yield* method({ text, body, maxBytes: services.config.client.reply_max_size })
+          count(Metrics.NO_ERROR).add()
+          return respond(write(result))
         }).pipe(
           Effect.catchTag("Refused", (refused) =>
-            Effect.succeed(respond(`{"error":${Method.errorOf(refused)}}`, refused.status))
+            Effect.sync(() => {
+              count(refused.code).add()
+              return respond(`{"error":${Method.errorOf(refused)}}`, refused.status)
+            })
           )
         )
     }
     const call = (name: Api.MethodName) =>
-      answer(methods.get(name) as Method.Method, (result) => `{"result":${result}}`)
+      answer(name, methods.get(name) as Method.Method, (result) => `{"result":${result}}`)
 
     return handlers
       .handleRaw("publish", call("publish"))
@@ -98,7 +107,7 @@ export const layer = HttpApiBuilder.group(Api.Api, "server", (handlers) =>
       .handleRaw("rpc", call("rpc"))
       .handleRaw(
         "batch",
-        answer(batch, (result) => result)
+        answer("batch", batch, (result) => result)
       )
   })
 )

@@ -79,9 +79,15 @@ const PROTOCOL_ERRORS: Readonly<Record<string, number>> = {
   WS_ERR_INVALID_UTF8: 1007
 }
 
+/** Any other error of a frame. */
+const PROTOCOL_ERROR = 1002
+
+/** The close codes for frames that break the protocol. */
+export const protocolErrors: ReadonlyArray<number> = [PROTOCOL_ERROR, ...new Set(Object.values(PROTOCOL_ERRORS))]
+
 /** The close code for a frame that a WebSocket library refused with this error. */
 export const protocolError = (error: Error): Disconnect => ({
-  code: PROTOCOL_ERRORS["code" in error && typeof error.code === "string" ? error.code : ""] ?? 1002,
+  code: PROTOCOL_ERRORS["code" in error && typeof error.code === "string" ? error.code : ""] ?? PROTOCOL_ERROR,
   reason: ""
 })
 

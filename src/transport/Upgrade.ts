@@ -354,7 +354,7 @@ export const make: Effect.Effect<
         }
         yield* session.close(Codes.connectionClosed)
         if (shaken.left !== "answered") return yield* Effect.fail(shaken.left)
-        Metrics.countRefusal(metrics, "handshake")
+        metrics.refused.handshake.add()
       })
     )
 
@@ -364,7 +364,7 @@ export const make: Effect.Effect<
     handshakes++
     const refuse = (refusal: Refusal): Effect.Effect<void> =>
       Effect.suspend(() => {
-        Metrics.countRefusal(metrics, refusal.reason)
+        metrics.refused[refusal.reason].add()
         answer(socket, refusal.status, refusal.message, refusal.retryAfter)
         const detail = refusal.detail === undefined ? refusal.message : `${refusal.message}: ${refusal.detail}`
         return Effect.logInfo(`refused upgrade ${request.url} with ${refusal.status}: ${detail}`)

@@ -12,6 +12,7 @@ import type * as Cluster from "../../Cluster.ts"
 import type * as Hooks from "../../Hooks.ts"
 import type * as Hub from "../../Hub.ts"
 import * as Namespace from "../../Namespace.ts"
+import type * as Metrics from "../../Metrics.ts"
 import type * as Presence from "../../Presence.ts"
 import * as Codes from "../../protocol/Codes.ts"
 import * as Raw from "../../protocol/Raw.ts"
@@ -25,6 +26,7 @@ export interface Services {
   readonly config: ServerConfig.Config
   readonly hooks: Context.Tag.Service<Hooks.Hooks>
   readonly hub: Context.Tag.Service<Hub.Hub>
+  readonly metrics: Context.Tag.Service<Metrics.Metrics>
   readonly presence: Context.Tag.Service<Presence.Presence>
   readonly publisher: Context.Tag.Service<Publisher.Publisher>
 }

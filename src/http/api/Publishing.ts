@@ -37,7 +37,7 @@ const refusalOf = (error: Publisher.InvalidPublication): Method.Refused => {
 }
 
 /** The methods about publications. */
-export const make = ({ broker, config, hub, publisher }: Method.Services) => {
+export const make = ({ broker, config, hub, metrics, publisher }: Method.Services) => {
   const publish = (
     channel: string,
     publication: Publication.Publication,
@@ -94,7 +94,9 @@ export const make = ({ broker, config, hub, publisher }: Method.Services) => {
         const page = yield* Effect.mapError(hub.history(of, range), Method.unavailable)
         if (History.isOfAnother(page, asked)) return yield* Method.refused(Codes.unrecoverable)
         // As text, so that `data` goes out as it came in.
-        return Json.historyResult(page, Json.page(page.publications, maxBytes))
+        const texts = Json.page(page.publications, maxBytes)
+        if (History.isCut(page, range, texts.length)) metrics.limits.reply_size.add()
+        return Json.historyResult(page, texts)
       })
     ),
 
