@@ -31,6 +31,7 @@ import * as Metrics from "./Metrics.ts"
 import * as Namespace from "./Namespace.ts"
 import { type Publication, weight } from "./protocol/Publication.ts"
 import * as ServerConfig from "./ServerConfig.ts"
+import * as Tracing from "./Tracing.ts"
 
 export type { Encoding, Joined, Subscription, Want } from "./Hub/Entry.ts"
 
@@ -119,6 +120,7 @@ const make = Effect.gen(function* () {
   const broker = yield* Broker.Broker
   const config = yield* ServerConfig.ServerConfig
   const metrics = yield* Metrics.Metrics
+  const deliveries = yield* Tracing.deliveries
   const entries = new Map<string, Entry>()
   const room = yield* Effect.makeLatch(true)
   const quiet = yield* Effect.makeLatch(true)
@@ -169,7 +171,11 @@ const make = Effect.gen(function* () {
   const fanOut = (entry: Entry, arrivals: ReadonlyArray<Arrival>): void => {
     let run: Array<Publication> = []
     const flush = (): void => {
-      if (run.length > 0) ended(entry, "overflow", entry.deliver(run))
+      if (run.length > 0) {
+        const subscribers = entry.size
+        ended(entry, "overflow", entry.deliver(run))
+        if (deliveries !== undefined) for (const one of run) deliveries.end(one, subscribers)
+      }
       run = []
     }
     for (const { publication, from } of arrivals) {
@@ -222,6 +228,7 @@ const make = Effect.gen(function* () {
     metrics.received++
     const entry = entries.get(channel)
     if (entry === undefined) return
+    deliveries?.begin(channel, publication)
     const sequence = entry.sequence
     if (sequence === undefined) return put({ entry, publication, from: undefined })
     const wasHolding = sequence.isHolding
