@@ -14,7 +14,7 @@ import type * as Scope from "effect/Scope"
 import { Expiring } from "./Broker/Expiring.ts"
 import { MemoryStreams } from "./Broker/MemoryStreams.ts"
 import type * as History from "./History.ts"
-import type { Publication } from "./protocol/Publication.ts"
+import { type Publication, untraced } from "./protocol/Publication.ts"
 import * as ServerConfig from "./ServerConfig.ts"
 
 /**
@@ -184,11 +184,13 @@ const makeMemory = Effect.gen(function* () {
     const key = idempotencyKey === undefined ? undefined : JSON.stringify([channel, idempotencyKey])
     const earlier = key === undefined ? undefined : accepted.get(now(), key)
     if (earlier !== undefined) return earlier.position
-    const one = retention === undefined ? publication : streams.append(now(), channel, retention, publication)
+    const kept = untraced(publication)
+    const one = retention === undefined ? kept : streams.append(now(), channel, retention, kept)
     const { epoch, offset } = one
     const position = epoch === undefined || offset === undefined ? undefined : { epoch, offset }
     if (key !== undefined) accepted.set(now(), key, { position })
-    if (subscribed.has(channel)) sink?.offer(channel, one)
+    const { traceparent } = publication
+    if (subscribed.has(channel)) sink?.offer(channel, traceparent === undefined ? one : { ...one, traceparent })
     return position
   }
 

@@ -82,6 +82,7 @@ export class Connection implements Hub.Writer, Outlet {
   // The end.
   #ended: Codes.Disconnect | undefined
   #detail: string | undefined
+  #about: string | undefined
   #closed = false
   #left = false
 
@@ -214,11 +215,12 @@ export class Connection implements Hub.Writer, Outlet {
     this.#notify()
   }
 
-  end(disconnect: Codes.Disconnect, detail?: string): void {
+  end(disconnect: Codes.Disconnect, detail?: string, channel?: string): void {
     if (this.#ended !== undefined) return
     this.#metrics.disconnects(disconnect.code).add()
     this.#ended = disconnect
     this.#detail = detail
+    this.#about = channel
     this.#notify()
   }
 
@@ -360,7 +362,9 @@ export class Connection implements Hub.Writer, Outlet {
         yield* this.#settle
       } else {
         const why = this.#detail === undefined ? "" : `: ${this.#detail}`
-        yield* Effect.logInfo(`disconnecting with ${disconnect.code} ${disconnect.reason}${why}`)
+        const channel = this.#about ?? session.channel
+        const told = Effect.logInfo(`disconnecting with ${disconnect.code} ${disconnect.reason}${why}`)
+        yield* channel === undefined ? told : Effect.annotateLogs(told, "channel", channel)
       }
       yield* this.#inbox.discard
       yield* this.#leave(session, disconnect)

@@ -32,6 +32,7 @@ import * as Metrics from "./Metrics.ts"
 import * as Namespace from "./Namespace.ts"
 import { type Publication, weight } from "./protocol/Publication.ts"
 import * as ServerConfig from "./ServerConfig.ts"
+import * as Tracing from "./Tracing.ts"
 
 export type { Encoding, Joined, Subscription, Want } from "./Hub/Entry.ts"
 
@@ -122,6 +123,7 @@ const make = Effect.gen(function* () {
   const broker = yield* Broker.Broker
   const config = yield* ServerConfig.ServerConfig
   const metrics = yield* Metrics.Metrics
+  const deliveries = yield* Tracing.deliveries
   const entries = new Map<string, Entry>()
   const room = yield* Effect.makeLatch(true)
   const quiet = yield* Effect.makeLatch(true)
@@ -182,7 +184,11 @@ const make = Effect.gen(function* () {
   const fanOut = (entry: Entry, arrivals: ReadonlyArray<Arrival>): void => {
     let run: Array<Publication> = []
     const flush = (): void => {
-      if (run.length > 0) ended(entry, "overflow", entry.deliver(run))
+      if (run.length > 0) {
+        const subscribers = entry.size
+        ended(entry, "overflow", entry.deliver(run))
+        if (deliveries !== undefined) for (const one of run) deliveries.end(one, subscribers)
+      }
       run = []
     }
     for (const { publication, from } of arrivals) {
@@ -240,6 +246,7 @@ const make = Effect.gen(function* () {
     metrics.received.add()
     const entry = entries.get(channel)
     if (entry === undefined) return
+    deliveries?.begin(channel, publication)
     const sequence = entry.sequence
     if (sequence === undefined) return put(entry, publication)
     const wasHolding = sequence.isHolding

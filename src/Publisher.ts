@@ -13,6 +13,7 @@ import * as Metrics from "./Metrics.ts"
 import * as Namespace from "./Namespace.ts"
 import * as Publication from "./protocol/Publication.ts"
 import * as ServerConfig from "./ServerConfig.ts"
+import * as Tracing from "./Tracing.ts"
 
 /** Largest `data` of a publication, in bytes of UTF-8. */
 export const MAX_BYTES = 64 * 1024
@@ -144,23 +145,28 @@ const make = Effect.gen(function* () {
     publication: Publication.Publication,
     options: Options = {}
   ): Effect.Effect<History.Position | undefined, Broker.BrokerError | InvalidPublication> =>
-    Effect.suspend((): Effect.Effect<History.Position | undefined, Broker.BrokerError | InvalidPublication> => {
-      const invalid = check(channel, publication.data) ?? checkOptions(channel, options)
-      if (invalid !== undefined) return Effect.fail(invalid)
-      const began = performance.now()
-      const { tags, skipHistory, idempotencyKey } = options
-      const retention = skipHistory === true ? undefined : Namespace.retention(config.channel, channel)
-      // A position is the broker's to give, also where a publication is passed on that had one.
-      const { offset: _offset, epoch: _epoch, ...content } = publication
-      const accepted = broker.publish(channel, tags === undefined ? content : { ...content, tags }, {
-        ...(retention === undefined ? {} : { retention }),
-        ...(idempotencyKey === undefined ? {} : { idempotencyKey })
-      })
-      return Effect.tapBoth(accepted, {
-        onSuccess: () => Effect.sync(() => answered("accepted", began)),
-        onFailure: () => Effect.sync(() => answered("failed", began))
-      })
-    })
+    Tracing.publish(
+      channel,
+      publication.data,
+      (traceparent): Effect.Effect<History.Position | undefined, Broker.BrokerError | InvalidPublication> => {
+        const invalid = check(channel, publication.data) ?? checkOptions(channel, options)
+        if (invalid !== undefined) return Effect.fail(invalid)
+        const began = performance.now()
+        const { tags, skipHistory, idempotencyKey } = options
+        const retention = skipHistory === true ? undefined : Namespace.retention(config.channel, channel)
+        // A position is the broker's to give, also where a publication is passed on that had one.
+        const { offset: _offset, epoch: _epoch, traceparent: _traceparent, ...content } = publication
+        const tagged = tags === undefined ? content : { ...content, tags }
+        const accepted = broker.publish(channel, traceparent === undefined ? tagged : { ...tagged, traceparent }, {
+          ...(retention === undefined ? {} : { retention }),
+          ...(idempotencyKey === undefined ? {} : { idempotencyKey })
+        })
+        return Effect.tapBoth(accepted, {
+          onSuccess: () => Effect.sync(() => answered("accepted", began)),
+          onFailure: () => Effect.sync(() => answered("failed", began))
+        })
+      }
+    )
 
   return Publisher.of({
     publishRaw,

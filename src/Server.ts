@@ -2,6 +2,7 @@
 import * as Etag from "@effect/platform/Etag"
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
 import type * as HttpApp from "@effect/platform/HttpApp"
+import * as HttpMiddleware from "@effect/platform/HttpMiddleware"
 import type * as HttpRouter from "@effect/platform/HttpRouter"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
@@ -41,6 +42,8 @@ import * as Presence from "./Presence.ts"
 import * as RedisPresence from "./Presence/Redis.ts"
 import * as Publisher from "./Publisher.ts"
 import * as ServerConfig from "./ServerConfig.ts"
+import * as Telemetry from "./Telemetry.ts"
+import * as Tracing from "./Tracing.ts"
 import * as Upgrade from "./transport/Upgrade.ts"
 
 /** The HTTP server on whose requests and upgrades Fanfare listens. Its owner listens on a port and closes it. */
@@ -88,13 +91,21 @@ const attach = (claim: Claim, internal: NodeServer | undefined) =>
     const app: HttpApp.Default<unknown, HttpRouter.HttpRouter.DefaultServices> = yield* HttpApiBuilder.httpApp
     const routed = Effect.catchIf(app, Predicate.isTagged("RouteNotFound"), () => NOT_FOUND)
     const upgrade = yield* Upgrade.make
+    const isTraced = yield* Tracing.isOn
 
     const serve = ({ owns, serves }: Claim, on: NodeServer) =>
       Effect.gen(function* () {
         const served = Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ url }) =>
           serves(url) ? routed : NOT_FOUND
         )
-        const handle = yield* NodeHttpServer.makeHandler(Body.leavingUnread(served))
+        // Probes and scrapes would be most of the traces.
+        const handle = yield* NodeHttpServer.makeHandler(Body.leavingUnread(served)).pipe(
+          HttpMiddleware.withTracerDisabledWhenEffect(({ url }) => !isTraced || Api.methodOf(url) === undefined),
+          Effect.provideService(
+            HttpMiddleware.SpanNameGenerator,
+            ({ method, url }) => `${method} /api/${Api.methodOf(url)}`
+          )
+        )
         yield* intercept(on, "request", (request, response: ServerResponse) => {
           if (!owns(request.url ?? "")) return false
           handle(request, ending(request, response))
@@ -161,7 +172,8 @@ const over = <E0, R0, E, R>(attached: Effect.Effect<void, E0, R0>, shared: Layer
     Layer.provideMerge(Cluster.layer),
     Layer.provide(Layer.mergeAll(Hub.layer, Clients.layer, Instance.layer)),
     Layer.provideMerge(shared),
-    Layer.provideMerge(Metrics.layer)
+    Layer.provideMerge(Metrics.layer),
+    Layer.provide(Telemetry.layer.pipe(Layer.provide(Instance.layer)))
   )
 
 /** The server over a broker of one's own; with more than one instance, `presence` has to be shared as well. */

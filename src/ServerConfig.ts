@@ -14,6 +14,7 @@ import * as Channel from "./Channel.ts"
 import { ConfigError, decodeTree, overlay } from "./config/decode.ts"
 import * as Text from "./config/Duration.ts"
 import * as Option from "./config/Option.ts"
+import * as Otlp from "./config/Otlp.ts"
 import * as TokenOptions from "./config/TokenOptions.ts"
 import * as Namespace from "./Namespace.ts"
 
@@ -257,7 +258,49 @@ export const options = {
       kind: "text",
       doc: "least severe level that is logged",
       expected: "trace, debug, info, warning, error or none"
+    }),
+    format: Option.make(Schema.Literal("pretty", "json"), "pretty", {
+      kind: "text",
+      doc: "`pretty`: a line an entry, for people; `json`: an object a line; of the program's log, an embedding program has its own",
+      expected: "pretty or json"
     })
+  },
+  telemetry: {
+    service_name: Option.make(Schema.NonEmptyString, "fanfare", {
+      kind: "text",
+      doc: "the `service.name` of its traces",
+      env: "OTEL_SERVICE_NAME"
+    }),
+    otlp: {
+      endpoint: Option.make(Schema.UndefinedOr(Schema.String.pipe(Schema.filter(Otlp.isEndpoint))), undefined, {
+        kind: "text",
+        doc: "where traces are sent, as OTLP over HTTP in JSON, to `/v1/traces` below it; without it nothing is traced",
+        expected: "an http:// or https:// URL without a user, such as http://localhost:4318",
+        // One that is wrong may have a password in it.
+        secret: true,
+        env: "OTEL_EXPORTER_OTLP_ENDPOINT"
+      }),
+      headers: Option.make(
+        Schema.UndefinedOr(
+          Schema.Redacted(Schema.String.pipe(Schema.filter((text) => Otlp.parseHeaders(text) !== undefined)))
+        ),
+        undefined,
+        {
+          kind: "text",
+          doc: "headers that are sent with them, `key=value,key2=value2`, values percent-encoded",
+          expected: "key=value,key2=value2, with values percent-encoded",
+          secret: true,
+          env: "OTEL_EXPORTER_OTLP_HEADERS"
+        }
+      )
+    },
+    traces: {
+      sample_ratio: Option.make(Schema.Number.pipe(Schema.between(0, 1)), 1, {
+        kind: "number",
+        doc: "share of the traces that begin here which are recorded; one that began elsewhere is recorded or not as was decided there",
+        expected: "a number from 0 to 1"
+      })
+    }
   }
 } as const
 

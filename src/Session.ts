@@ -18,6 +18,7 @@ import type { Disconnect } from "./protocol/Codes.ts"
 import type { ClientInfo } from "./protocol/Publication.ts"
 import type * as Publisher from "./Publisher.ts"
 import type * as ServerConfig from "./ServerConfig.ts"
+import type * as Tracing from "./Tracing.ts"
 
 /** Something to do for a client, taken from the connection's inbox in the order received. */
 export interface Task {
@@ -45,13 +46,15 @@ export interface Outlet {
   readonly submit: (task: Task) => void
   /** Whether the inbox is at its bound. */
   readonly isBusy: () => boolean
-  /** Ends the connection; the first call wins. `detail` is for the log. */
-  readonly end: (disconnect: Disconnect, detail?: string) => void
+  /** Ends the connection; the first call wins. `detail` is for the log, and so is the channel that it is about. */
+  readonly end: (disconnect: Disconnect, detail?: string, channel?: string) => void
 }
 
 /** One protocol, spoken on one connection. */
 export interface Session {
   readonly kind: "protocol" | "plain"
+  /** The channel that everything on it is about, where there is only one; for the log. */
+  readonly channel?: string
   /** A text frame came. Decodes it and submits tasks; never waits. Returns whether it answered a ping. */
   readonly receive: (text: string) => boolean
   /** A text frame that is the protocol's ping; `undefined`: the transport pings. */
@@ -81,6 +84,17 @@ export interface Services {
   readonly presence: Context.Tag.Service<Presence.Presence>
   readonly publisher: Context.Tag.Service<Publisher.Publisher>
 }
+
+/** The span of a command of a client. It belongs to the client's trace, not to that of the server's start. */
+export const commandSpan = ({ client, user }: ClientInfo, channel: string | undefined): Tracing.About => ({
+  kind: "server",
+  root: true,
+  attributes: {
+    "fanfare.client": client,
+    ...(user === "" ? {} : { "user.id": user }),
+    ...(channel === undefined ? {} : { "messaging.destination.name": channel })
+  }
+})
 
 /** Seconds until a Unix time, 1 at least: what a client is told; `undefined` where nothing expires. */
 export const ttl = ({ clock }: Pick<Services, "clock">, expiresAt: number | undefined): number | undefined =>

@@ -7,17 +7,14 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as HashMap from "effect/HashMap"
-import * as Inspectable from "effect/Inspectable"
 import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
-import * as LogLevel from "effect/LogLevel"
 import { readFile } from "node:fs/promises"
 import process from "node:process"
 import { parseArgs } from "node:util"
 import * as Banner from "./Banner.ts"
 import * as Token from "./cli/Token.ts"
 import * as Hooks from "./Hooks.ts"
+import * as Logging from "./Logging.ts"
 import * as Server from "./Server.ts"
 import * as ServerConfig from "./ServerConfig.ts"
 import { version } from "./version.ts"
@@ -63,29 +60,6 @@ const readConfig = (path: string) =>
     )
   )
 
-/** One line an entry: time, level, message, annotations, cause. */
-const logger = Logger.make<unknown, string>(({ annotations, cause, date, logLevel, message }) => {
-  // Text of a client may stand in it: it must not look like an entry of its own.
-  const parts = (Array.isArray(message) ? message : [message]).map((part) =>
-    Inspectable.toStringUnknown(part, 0).replace(/\p{Cc}+/gu, " ")
-  )
-  const about = Array.from(
-    HashMap.entries(annotations),
-    ([key, value]) => `${key}=${Inspectable.toStringUnknown(value, 0)}`
-  )
-  const why = Cause.isEmpty(cause) ? [] : [Cause.pretty(cause, { renderErrorCause: true })]
-  return [date.toISOString(), logLevel.label.padEnd(5), ...parts, ...about, ...why].join(" ")
-})
-
-const LEVELS = {
-  trace: LogLevel.Trace,
-  debug: LogLevel.Debug,
-  info: LogLevel.Info,
-  warning: LogLevel.Warning,
-  error: LogLevel.Error,
-  none: LogLevel.None
-} as const
-
 const serve = ({ config, warnings }: ServerConfig.Loaded) =>
   Effect.gen(function* () {
     yield* Effect.forEach(warnings, (warning) => Effect.logWarning(warning), { discard: true })
@@ -99,14 +73,7 @@ const serve = ({ config, warnings }: ServerConfig.Loaded) =>
       yield* Effect.onInterrupt(Effect.never, () => Effect.logInfo("draining; a second signal ends it at once"))
     })
     return yield* Effect.provide(run, server)
-  }).pipe(
-    Effect.provide(
-      Layer.merge(
-        Logger.replace(Logger.defaultLogger, Logger.withConsoleLog(logger)),
-        Logger.minimumLogLevel(LEVELS[config.log.level])
-      )
-    )
-  )
+  }).pipe(Effect.provide(Logging.layer(config.log)))
 
 const load = (given: string | undefined) =>
   Effect.gen(function* () {

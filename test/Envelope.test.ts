@@ -70,6 +70,33 @@ describe("Envelope.decode", () => {
     expect(Envelope.decode(payload)).toEqual(Either.right({ data: "{}", json: true, info: { client: "c", user: "" } }))
   })
 
+  const TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+  it("reads the span that has published it, where it is recorded", () => {
+    const read: Publication = { data: "1", json: true, traceparent: TRACEPARENT }
+    expect(Envelope.decode(`{"v":1,"traceparent":"${TRACEPARENT}"}\n1`)).toEqual(Either.right(read))
+    expect(Envelope.encode(read)).toBe(`{"v":1,"traceparent":"${TRACEPARENT}"}\n1`)
+  })
+
+  it.each([
+    1,
+    null,
+    {},
+    [TRACEPARENT],
+    "",
+    TRACEPARENT.replace(/1$/, "0"),
+    TRACEPARENT.toUpperCase(),
+    TRACEPARENT.replace("00-", "ff-"),
+    `${TRACEPARENT}-x`,
+    ` ${TRACEPARENT}`,
+    `${TRACEPARENT}\n`,
+    "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+    "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01"
+  ])("ignores %j where that span belongs: the publication is not lost for it", (traceparent) => {
+    const payload = `${JSON.stringify({ v: 1, traceparent })}\n1`
+    expect(Envelope.decode(payload)).toEqual(Either.right({ data: "1", json: true }))
+  })
+
   it.each([Envelope.VERSION + 1, 99])("refuses version %i, which it does not know", (v) => {
     expect(problem(`{"v":${v}}\n1`)).toBe(`version ${v} is newer than ${Envelope.VERSION}`)
   })

@@ -58,7 +58,8 @@ describe("ServerConfig, secrets", () => {
   const secrets = {
     redis_url: `redis://user:${SECRET}@h:6379`,
     http_api: { key: SECRET },
-    client: { token: { hmac_secret_key: SECRET } }
+    client: { token: { hmac_secret_key: SECRET } },
+    telemetry: { otlp: { headers: `authorization=${SECRET}` } }
   }
 
   it("are in the configuration, and in no text of it", () => {
@@ -88,6 +89,10 @@ describe("ServerConfig, secrets", () => {
     ["the key is misspelt", { http_api: { api_key: SECRET } }, {}],
     ["a secret stands where a public key belongs", { client: { token: { rsa_public_key: SECRET } } }, {}],
     ["the same in a variable", {}, { FANFARE_CLIENT_TOKEN_ECDSA_PUBLIC_KEY: SECRET }],
+    ["the headers of the exporter are none", { telemetry: { otlp: { headers: SECRET } } }, {}],
+    ["the same in their variable", {}, { OTEL_EXPORTER_OTLP_HEADERS: `authorization=${SECRET}%` }],
+    ["the headers are misspelt", { telemetry: { otlp: { header: `authorization=${SECRET}` } } }, {}],
+    ["a secret stands in the endpoint", { telemetry: { otlp: { endpoint: `http://user:${SECRET}@h` } } }, {}],
     ["the token key is misspelt", { client: { token: { hmac_secret: SECRET } } }, {}],
     ["the JSON of its object is malformed", {}, { FANFARE_HTTP_API: `{"key":"${SECRET}"` }],
     ["the JSON of an outer object is malformed", {}, { FANFARE_CLIENT: `{"token":{"hmac_secret_key":"${SECRET}"}` }]

@@ -6,6 +6,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import * as Option from "../src/config/Option.ts"
+import * as Otlp from "../src/config/Otlp.ts"
 import * as Namespace from "../src/Namespace.ts"
 import * as ServerConfig from "../src/ServerConfig.ts"
 
@@ -107,6 +108,9 @@ describe("ServerConfig.load, bad values", () => {
     [{ client: { ping_interval: "0" } }, "client.ping_interval", '"0"', "a duration above 0"],
     [{ health: { broker_grace: "soon" } }, "health.broker_grace", '"soon"', 'a duration such as "30s"'],
     [{ client: { allow_anonymous_connect_without_token: "yes" } }, "client.allow_anonymous", '"yes"', "true or false"],
+    [{ log: { format: "xml" } }, "log.format", '"xml"', "pretty or json"],
+    [{ telemetry: { traces: { sample_ratio: 1.1 } } }, "telemetry.traces.sample_ratio", "1.1", "a number from 0 to 1"],
+    [{ telemetry: { traces: { sample_ratio: -1 } } }, "telemetry.traces.sample_ratio", "-1", "a number from 0 to 1"],
     [{ log: { level: "loud" } }, "log.level", '"loud"', "trace, debug, info, warning, error or none"],
     [{ channel: { namespaces: {} } }, "channel.namespaces", "{}", "a list of objects"],
     [{ channel: { namespaces: ["chat"] } }, "channel.namespaces[0]", '"chat"', "an object"],
@@ -304,5 +308,48 @@ describe("ServerConfig.layer", () => {
     const short = config({ channel: { max_length: 3 } })
     expect(Either.isRight(ServerConfig.parseChannel(short, "abc"))).toBe(true)
     expect(Either.isLeft(ServerConfig.parseChannel(short, "abcd"))).toBe(true)
+  })
+})
+
+describe("ServerConfig, telemetry", () => {
+  it("is off by default, and takes OpenTelemetry's own variables", () => {
+    expect(config({}).telemetry).toEqual({
+      service_name: "fanfare",
+      otlp: { endpoint: undefined, headers: undefined },
+      traces: { sample_ratio: 1 }
+    })
+    const { telemetry } = config(
+      {},
+      {
+        OTEL_SERVICE_NAME: "chat",
+        OTEL_EXPORTER_OTLP_ENDPOINT: "https://otel.example.com/base",
+        OTEL_EXPORTER_OTLP_HEADERS: "authorization=Bearer%20x, tenant=a=b",
+        FANFARE_TELEMETRY_TRACES_SAMPLE_RATIO: "0.25"
+      }
+    )
+    expect(telemetry).toMatchObject({
+      service_name: "chat",
+      otlp: { endpoint: "https://otel.example.com/base" },
+      traces: { sample_ratio: 0.25 }
+    })
+    expect(Otlp.parseHeaders(Redacted.value(telemetry.otlp.headers ?? Redacted.make("")))).toEqual({
+      authorization: "Bearer x",
+      tenant: "a=b"
+    })
+  })
+
+  it.each(["localhost:4318", "grpc://h:4317", "http://", "http://h?x=1", "http://user@h", "nonsense"])(
+    "refuses the endpoint %s",
+    (endpoint) => {
+      expect(problem({}, { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint })).toBe(
+        "telemetry.otlp.endpoint: its value is not valid: expected an http:// or https:// URL without a user, such as http://localhost:4318"
+      )
+    }
+  )
+
+  it.each(["nonsense", "=x", "a b=c", "a=%zz", "a=%0Ab", ",", "a=b,c"])("refuses the headers %j", (headers) => {
+    expect(problem({}, { OTEL_EXPORTER_OTLP_HEADERS: headers })).toBe(
+      "telemetry.otlp.headers: its value is not valid: expected key=value,key2=value2, with values percent-encoded"
+    )
   })
 })

@@ -10,6 +10,7 @@ import * as Either from "effect/Either"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { ClientInfo, Publication } from "../protocol/Publication.ts"
+import * as Tracing from "../Tracing.ts"
 
 /**
  * The newest version that this instance reads. A publication is written as
@@ -37,7 +38,9 @@ const Header = Schema.Struct({
   ),
   offset: Schema.optional(Schema.NonNegativeInt),
   epoch: Schema.optional(Schema.String),
-  tags: Schema.optional(Schema.declare(isTags))
+  tags: Schema.optional(Schema.declare(isTags)),
+  /** The span that published it. What is none is left out: no publication is lost for it. */
+  traceparent: Schema.optional(Schema.Unknown)
 })
 
 type Header = Schema.Schema.Type<typeof Header>
@@ -63,14 +66,15 @@ const infoOf = ({ client, user = "", connInfo, chanInfo }: NonNullable<Header["i
   ...(chanInfo === undefined ? {} : { chanInfo })
 })
 
-const publicationOf = ({ kind, text, info, offset, epoch, tags }: Header, data: string): Publication => ({
+const publicationOf = ({ kind, text, info, offset, epoch, tags, traceparent }: Header, data: string): Publication => ({
   ...(kind === undefined ? {} : { kind }),
   data,
   json: text !== true,
   ...(info === undefined ? {} : { info: infoOf(info) }),
   ...(offset === undefined ? {} : { offset }),
   ...(epoch === undefined ? {} : { epoch }),
-  ...(tags === undefined ? {} : { tags })
+  ...(tags === undefined ? {} : { tags }),
+  ...(Tracing.isTraceparent(traceparent) ? { traceparent } : {})
 })
 
 /** Reads an envelope. Left: why it cannot be read. */

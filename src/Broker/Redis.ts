@@ -39,6 +39,7 @@ import * as Metrics from "../Metrics.ts"
 import * as Entries from "../Presence/RedisEntries.ts"
 import type { Publication } from "../protocol/Publication.ts"
 import * as ServerConfig from "../ServerConfig.ts"
+import * as Tracing from "../Tracing.ts"
 import * as Envelope from "./Envelope.ts"
 import { Link as SharedLink } from "./Link.ts"
 import * as Streams from "./RedisStreams.ts"
@@ -126,7 +127,7 @@ const make = (url: Redacted.Redacted) =>
     const { prefix } = (yield* ServerConfig.ServerConfig).broker.redis
     const state = yield* SubscriptionRef.make<BrokerState>({ _tag: "Degraded", cause: "not connected yet" })
     const subscriptions = yield* Subscriptions.make<Redis.LinkLost>()
-    const where = new URL(Redacted.value(url)).host
+    const { host: where, hostname, port } = new URL(Redacted.value(url))
     const keys = Streams.keys(prefix)
     const topicPrefix = keys.topic("")
     let link: Link | undefined
@@ -213,7 +214,12 @@ const make = (url: Redacted.Redacted) =>
     const serve = Effect.scoped(
       Effect.gen(function* () {
         const opened = yield* openLink(url).pipe(
-          within(OPEN_TIMEOUT, () => new Redis.LinkLost({ message: "no answer to the handshake" }))
+          within(OPEN_TIMEOUT, () => new Redis.LinkLost({ message: "no answer to the handshake" })),
+          Tracing.span("broker.connect", () => ({
+            kind: "client",
+            root: true,
+            attributes: { "db.system.name": "redis", "server.address": hostname, "server.port": Number(port || 6379) }
+          }))
         )
         if (opened.runId === "") {
           yield* Effect.logWarning(

@@ -18,7 +18,7 @@ import * as Either from "effect/Either"
 import * as Broker from "../Broker.ts"
 import * as History from "../History.ts"
 import type * as Redis from "../internal/redis.ts"
-import type { Publication } from "../protocol/Publication.ts"
+import { type Publication, untraced } from "../protocol/Publication.ts"
 import * as Envelope from "./Envelope.ts"
 
 // `}` would end the hash tag that keeps the keys of a channel in one slot.
@@ -206,7 +206,7 @@ export const publish = (
 const publicationOf = (epoch: string, id: string, envelope: string): ReadonlyArray<Publication> =>
   Either.match(Envelope.decode(envelope), {
     onLeft: () => [],
-    onRight: (publication) => [{ ...publication, offset: Number.parseInt(id, 10), epoch }]
+    onRight: (publication) => [{ ...untraced(publication), offset: Number.parseInt(id, 10), epoch }]
   })
 
 /** Reads a part of a stream; begins one where there is none. */

@@ -16,6 +16,7 @@ import type * as Broker from "../Broker.ts"
 import type * as History from "../History.ts"
 import { atMost } from "../internal/time.ts"
 import type * as Metrics from "../Metrics.ts"
+import * as Tracing from "../Tracing.ts"
 import type { Entry } from "./Entry.ts"
 import type { Filled, Sequence } from "./Sequence.ts"
 
@@ -115,7 +116,11 @@ export const make = (
         if (!isBroken) return Effect.void
         metrics.gaps.add()
         const where = from === undefined ? "" : `; it goes on in epoch ${from.epoch} after offset ${from.offset}`
-        return Effect.logInfo(`"${entry.channel}": what was missed is not in its history${where}`)
+        return Effect.annotateLogs(
+          Effect.logInfo(`"${entry.channel}": what was missed is not in its history${where}`),
+          "channel",
+          entry.channel
+        )
       })
 
     /** Reads what comes next of what is missing, and passes it on; returns whether to go on. */
@@ -131,7 +136,7 @@ export const make = (
         if (!channels.isAlive(entry)) return false
         if (Either.isLeft(page)) {
           if (page.left.reason === "NotLive") return false
-          yield* Effect.logWarning(page.left.message, page.left)
+          yield* Effect.annotateLogs(Effect.logWarning(page.left.message, page.left), "channel", entry.channel)
           // Whoever needs what is missing is told. The next publication, subscription or check begins it again.
           if (since !== undefined) {
             const given = sequence.giveUp()
@@ -171,7 +176,9 @@ export const make = (
             })
         ).pipe(
           Effect.asVoid,
-          Effect.catchAllDefect((defect) => Effect.logError(`filling "${entry.channel}" failed`, defect))
+          Effect.catchAllDefect((defect) =>
+            Effect.annotateLogs(Effect.logError(`filling "${entry.channel}" failed`, defect), "channel", entry.channel)
+          )
         )
       })
 
@@ -220,12 +227,13 @@ export const make = (
           Array.from(channels.entries()).filter(isKept)
         )
       )
+      yield* Tracing.annotate(() => ({ "fanfare.channels": missing.length }))
       const open = new Set(missing)
       const fillOne = (entry: Kept) => Effect.map(fill(entry), () => open.delete(entry))
       yield* atMost(RESYNC_TIMEOUT)(Effect.forEach(missing, fillOne, { concurrency: CONCURRENCY, discard: true }))
       open.forEach(mend)
       for (const entry of channels.entries()) if (!isKept(entry)) metrics.outageChannels.add()
-    })
+    }).pipe(Tracing.span("resync", () => ({ root: true })))
 
     const check = behind(broker.settled).pipe(
       Effect.flatMap((missing) => Effect.sync(() => missing.forEach(mend))),

@@ -156,7 +156,10 @@ const make = Effect.gen(function* () {
       return send(channel, client, "leave")
     }).pipe(
       Effect.catchAllCause((cause) =>
-        Effect.logDebug(`who has left is present until it expires: ${Cause.pretty(cause)}`)
+        Effect.annotateLogs(Effect.logDebug(`who has left is present until it expires: ${Cause.pretty(cause)}`), {
+          client,
+          channel
+        })
       ),
       Effect.asVoid,
       Effect.uninterruptible

@@ -6,6 +6,10 @@ import { Bucket } from "../internal/Bucket.ts"
 import * as Codes from "../protocol/Codes.ts"
 import * as Json from "../protocol/Json.ts"
 import type { Outlet, Services } from "../Session.ts"
+import * as Tracing from "../Tracing.ts"
+
+/** A command that is refused has not failed; its span says with which code. */
+const refusal = (code: number): Effect.Effect<void> => Tracing.annotate(() => ({ "error.type": String(code) }))
 
 /** The answers to one client. */
 export class Answers {
@@ -33,16 +37,19 @@ export class Answers {
       if (error.temporary !== true && (this.#errors?.take(this.#services.clock.unsafeCurrentTimeMillis()) ?? 0) < 0) {
         this.#outlet.end(Codes.tooManyErrors, `client.error_limit is ${this.#services.config.client.error_limit}`)
       }
-      return Effect.logInfo(`refused ${what}: ${detail}`)
+      return Effect.zipRight(refusal(error.code), Effect.logInfo(`refused ${what}: ${detail}`))
     })
   }
 
   /** The decision of a hook against it. */
-  reject(id: number, rejected: Hooks.Rejected, what: string): Effect.Effect<void> {
+  reject(id: number, rejected: Hooks.Rejected, what: string, channel?: string): Effect.Effect<void> {
     const detail = rejected.detail ?? rejected.message
     if (rejected.disconnect === true) {
-      return Effect.sync(() =>
-        this.#outlet.end({ code: rejected.code, reason: rejected.message }, `${what}: ${detail}`)
+      return Effect.zipRight(
+        refusal(rejected.code),
+        Effect.sync(() =>
+          this.#outlet.end({ code: rejected.code, reason: rejected.message }, `${what}: ${detail}`, channel)
+        )
       )
     }
     const error = { code: rejected.code, message: rejected.message }
@@ -52,7 +59,10 @@ export class Answers {
   /** The broker did not do it. An outage refuses every command of every client: its own log line and counters tell of it. */
   unavailable(id: number, error: Broker.BrokerError, what: string): Effect.Effect<void> {
     return Effect.zipRight(
-      Effect.sync(() => this.#error(id, Codes.internal)),
+      Effect.zipRight(
+        refusal(Codes.internal.code),
+        Effect.sync(() => this.#error(id, Codes.internal))
+      ),
       Effect.logDebug(`refused ${what}: ${error.message}`)
     )
   }

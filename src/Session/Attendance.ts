@@ -122,7 +122,11 @@ export class Attendance {
       this.#services.broker.publish(channel, Publication.attendance(kind, this.#info(chanInfo))),
       (error) => {
         this.#services.metrics.attendanceLost.add()
-        return Effect.logDebug(`nobody is told of a ${kind} in "${channel}": ${error.message}`)
+        return Effect.annotateLogs(
+          Effect.logDebug(`nobody is told of a ${kind} in "${channel}": ${error.message}`),
+          "channel",
+          channel
+        )
       }
     )
   }

@@ -48,7 +48,7 @@ export const make = (
       onLeft: (problem) => answers.refuse(id, Codes.badRequest, what, problem),
       onRight: (channel) =>
         Effect.catchAll(run(channel, what), (error) =>
-          error._tag === "Rejected" ? answers.reject(id, error, what) : answers.unavailable(id, error, what)
+          error._tag === "Rejected" ? answers.reject(id, error, what, channel) : answers.unavailable(id, error, what)
         )
     })
   }

@@ -11,7 +11,8 @@ import type * as Hub from "../Hub.ts"
 import { Bucket } from "../internal/Bucket.ts"
 import * as Codes from "../protocol/Codes.ts"
 import * as Publication from "../protocol/Publication.ts"
-import { farewell, isOver, type Outlet, type Services, type Session, Subscription } from "../Session.ts"
+import { commandSpan, farewell, isOver, type Outlet, type Services, type Session, Subscription } from "../Session.ts"
+import * as Tracing from "../Tracing.ts"
 import { Attendance } from "./Attendance.ts"
 
 /** A plain session, and the step in which it joins its channel. */
@@ -77,7 +78,9 @@ export const make = (services: Services, outlet: Outlet, about: About): Plain =>
           Effect.logError(`publish "${channel}" failed`, cause),
           Effect.sync(() => outlet.end(Codes.publishFailed, "a defect, logged above"))
         )
-      )
+      ),
+      Tracing.span("command.publish", () => commandSpan(client, channel)),
+      Effect.annotateLogs("channel", channel)
     )
 
   const submit = (run: Effect.Effect<void>): void =>
@@ -106,6 +109,7 @@ export const make = (services: Services, outlet: Outlet, about: About): Plain =>
 
   return {
     kind: "plain",
+    channel,
     join: (prepared) =>
       Effect.zipRight(
         attendance.enter(channel, granted.info),

@@ -21,7 +21,8 @@ import * as Command from "../protocol/Command.ts"
 import * as Json from "../protocol/Json.ts"
 import type * as Publication from "../protocol/Publication.ts"
 import * as ServerConfig from "../ServerConfig.ts"
-import { farewell, isOver, type Outlet, type Services, type Session, type Task, ttl } from "../Session.ts"
+import * as Tracing from "../Tracing.ts"
+import { commandSpan, farewell, isOver, type Outlet, type Services, type Session, type Task, ttl } from "../Session.ts"
 import { version } from "../version.ts"
 import { Answers } from "./Answers.ts"
 import * as Commands from "./Commands.ts"
@@ -31,6 +32,9 @@ type Of<M extends Command.Command["method"]> = Extract<Command.Command, { method
 
 /** A client whose `connect` was refused is given this long to leave by itself. */
 const REFUSED_CLOSE_DELAY = Duration.seconds(1)
+
+const channelOf = (command: Exclude<Command.Line, { method: "pong" }>): string | undefined =>
+  "params" in command && "channel" in command.params ? command.params.channel : undefined
 
 /** A session of the client protocol. `request` is what is known of the client before it speaks. */
 export const make = (
@@ -105,11 +109,13 @@ export const make = (
     )
     for (const channel of channels.keys()) {
       const what = `connect to ${JSON.stringify(channel)}`
+      const refuse = (error: Codes.ErrorCode, detail: string) =>
+        refuseConnect(Effect.annotateLogs(answers.refuse(command.id, error, what, detail), "channel", channel))
       const parsed = ServerConfig.parseChannel(config, channel)
-      if (Either.isLeft(parsed)) return refuseConnect(answers.refuse(command.id, Codes.badRequest, what, parsed.left))
+      if (Either.isLeft(parsed)) return refuse(Codes.badRequest, parsed.left)
       if (Namespace.find(config.channel, channel) === undefined) {
         const detail = `no namespace "${Channel.namespace(channel)}"; known: ${Namespace.known(config.channel)}`
-        return refuseConnect(answers.refuse(command.id, Codes.unknownChannel, what, detail))
+        return refuse(Codes.unknownChannel, detail)
       }
     }
     if (channels.size > channel_limit) {
@@ -132,7 +138,8 @@ export const make = (
           const joined = join()
           if (Either.isLeft(joined)) {
             const told = answers.refuse(command.id, joined.left, "connect", `"${channel}": ${joined.left.message}`)
-            return Effect.zipRight(subscriptions.leaveAll, refuseConnect(told))
+            const toldOf = Effect.annotateLogs(told, "channel", channel)
+            return Effect.zipRight(subscriptions.leaveAll, refuseConnect(toldOf))
           }
           subs.set(channel, joined.right)
         }
@@ -194,7 +201,7 @@ export const make = (
             Effect.sync(() => done(false))
           ),
         onSuccess: (isDone) => Effect.sync(() => done(isDone))
-      })
+      }).pipe(Effect.annotateLogs("channel", channel))
       outlet.submit({ lane: channel, exclusive: false, isHeavy: false, run: task })
     })
 
@@ -251,8 +258,9 @@ export const make = (
   // ── What the client says ─────────────────────────────────────────────────
 
   // A hook that fails in a way of its own, or ends as interrupted, costs its command, with an answer, and never the connection.
-  const guarded = (command: Command.Command): Effect.Effect<void> =>
-    Effect.suspend(() => {
+  const guarded = (command: Command.Command): Effect.Effect<void> => {
+    const channel = channelOf(command)
+    const run = Effect.suspend(() => {
       if (phase === "refused") return Effect.void
       return command.method === "connect" ? connect(command) : carryOut(command)
     }).pipe(
@@ -265,12 +273,15 @@ export const make = (
               ? Effect.sync(() => outlet.end(Codes.serverError, "send failed"))
               : answers.refuse(command.id, Codes.internal, command.method, "a defect, logged above")
         )
-      )
+      ),
+      Tracing.span(`command.${command.method}`, () => commandSpan(client, channel))
     )
+    return channel === undefined ? run : Effect.annotateLogs(run, "channel", channel)
+  }
 
   /** Answers of one lane come in the order of its commands. */
   const laneOf = (command: Exclude<Command.Line, { method: "pong" }>): string =>
-    "params" in command && "channel" in command.params ? command.params.channel : `/${command.method}`
+    channelOf(command) ?? `/${command.method}`
 
   const task = (command: Command.Command): Task => ({
     lane: laneOf(command),

@@ -217,7 +217,7 @@ export class Subscriptions {
     for (const channel of Array.from(this.#expiring)) {
       const open = this.#open.get(channel)
       if (!isOver(this.#services, open?.expiresAt, now)) continue
-      if (open?.side === "server") return this.#outlet.end(Codes.subscriptionExpiredDisconnect, `"${channel}"`)
+      if (open?.side === "server") return this.#outlet.end(Codes.subscriptionExpiredDisconnect, `"${channel}"`, channel)
       this.#close(channel)
       this.#told(channel, Codes.subscriptionExpired)
     }
@@ -259,7 +259,10 @@ export class Subscriptions {
       isAsked
         ? Effect.as(ask, true).pipe(
             Effect.catchTag("Rejected", ({ detail, message }) =>
-              Effect.as(Effect.logDebug(`no ${what} in "${channel}": ${detail ?? message}`), false)
+              Effect.logDebug(`no ${what} in "${channel}": ${detail ?? message}`).pipe(
+                Effect.annotateLogs("channel", channel),
+                Effect.as(false)
+              )
             )
           )
         : Effect.succeed(false)
@@ -286,6 +289,6 @@ export class Subscriptions {
     this.#expiring.delete(channel)
     if (side === "client") this.#told(channel, Codes.insufficient)
     // The client cannot subscribe again by itself; with `connect` it recovers.
-    else this.#outlet.end(Codes.insufficientState, `"${channel}": ${why}`)
+    else this.#outlet.end(Codes.insufficientState, `"${channel}": ${why}`, channel)
   }
 }

@@ -246,5 +246,12 @@ export const owns = (url: string): boolean => {
 /** Paths of the documentation of the server API. */
 export const isDocs = (url: string): boolean => ["/openapi.json", "/docs"].includes(pathOf(url))
 
+/** The method of the server API that a path calls; `undefined` where it calls none. */
+export const methodOf = (url: string): string | undefined => {
+  const path = pathOf(url)
+  const name = path.slice("/api/".length)
+  return path.startsWith("/api/") && Object.hasOwn(server.endpoints, name) ? name : undefined
+}
+
 /** Whether a path is the page's. */
 export const isPage = (url: string): boolean => pathOf(url) === "/"

@@ -44,7 +44,11 @@ const safely =
   (call) =>
     Effect.catchAllDefect(
       Effect.suspend(() => method(call)),
-      (defect) => Effect.zipRight(Effect.logError(`server API: ${name} failed`, defect), Method.refused(Codes.internal))
+      (defect) =>
+        Effect.logError(`server API: ${name} failed`, defect).pipe(
+          Effect.annotateLogs("method", name),
+          Effect.zipRight(Method.refused(Codes.internal))
+        )
     )
 
 /** The handlers of the group `server`. */

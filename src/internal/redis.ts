@@ -11,7 +11,6 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { Redis } from "ioredis"
-import { setImmediate } from "node:timers"
 import { atMost } from "./time.ts"
 
 /** A link to Redis could not be opened, or is lost. */
@@ -42,6 +41,8 @@ export interface Client {
 const CONNECT_TIMEOUT = Duration.millis(1500)
 const PING_INTERVAL = Duration.seconds(1)
 const PING_TIMEOUT = Duration.millis(1500)
+/** What an event loop that was blocked has to read its sockets: Node does so in its next turn, Deno some milliseconds later. */
+const READ_GRACE = Duration.millis(100)
 const QUIT_TIMEOUT = Duration.millis(500)
 
 const messageOf = (cause: unknown): string =>
@@ -56,11 +57,6 @@ export const isRefusal = (error: LinkLost): boolean => isReply(error.cause)
 /** Runs one command; a rejection is a `LinkLost` with its message. */
 export const command = <A>(run: () => PromiseLike<A>): Effect.Effect<A, LinkLost> =>
   Effect.tryPromise({ try: run, catch: (cause) => new LinkLost({ message: messageOf(cause), cause }) })
-
-/** Lets the event loop poll its sockets once. */
-const polled: Effect.Effect<void> = Effect.async((resume) => {
-  setImmediate(() => setImmediate(() => resume(Effect.void)))
-})
 
 const make = (url: Redacted.Redacted, name: string, scripts: Readonly<Record<string, Script>>): Redis =>
   new Redis(Redacted.value(url), {
@@ -121,12 +117,12 @@ export const open = (
 
     // Liveness is an answer, or any byte: `status` stays "ready" on a half-open
     // link. After a blocked event loop the timer fires before the answer that
-    // waits in the socket is read, so the socket is polled before judging.
+    // waits in the socket is read, so that is waited for before judging.
     const beat = Effect.gen(function* () {
       const before = redis.stream.bytesRead
       const answer = yield* command(() => redis.ping()).pipe(atMost(PING_TIMEOUT))
       if (answer._tag === "Some") return
-      yield* polled
+      yield* Effect.sleep(READ_GRACE)
       if (redis.stream.bytesRead === before && !paused) {
         yield* new LinkLost({ message: `no answer within ${Duration.format(PING_TIMEOUT)}` })
       }

@@ -34,6 +34,15 @@ export interface Publication {
   /** The stream that `offset` counts in. */
   readonly epoch?: string
   readonly tags?: Readonly<Record<string, string>>
+  /** The span that published it, where that is recorded; not a part of what is kept in history. */
+  readonly traceparent?: string
+}
+
+/** A publication as it is kept: one that is read from history later has its trace behind it. */
+export const untraced = (publication: Publication): Publication => {
+  if (publication.traceparent === undefined) return publication
+  const { traceparent: _, ...kept } = publication
+  return kept
 }
 
 // What is nested too deep for common JSON readers is carried as text.

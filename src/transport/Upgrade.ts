@@ -29,9 +29,10 @@ import * as Presence from "../Presence.ts"
 import type { ClientInfo } from "../protocol/Publication.ts"
 import * as Publisher from "../Publisher.ts"
 import * as ServerConfig from "../ServerConfig.ts"
-import type { Session } from "../Session.ts"
+import { commandSpan, type Session } from "../Session.ts"
 import * as Plain from "../Session/Plain.ts"
 import * as Protocol from "../Session/Protocol.ts"
+import * as Tracing from "../Tracing.ts"
 import * as Origin from "./Origin.ts"
 import * as Proxy from "./Proxy.ts"
 import * as Transport from "./WebSocket.ts"
@@ -327,6 +328,7 @@ export const make: Effect.Effect<
   }
 
   const upgrade = (
+    id: string,
     request: IncomingMessage,
     socket: Duplex,
     head: Buffer,
@@ -334,8 +336,8 @@ export const make: Effect.Effect<
   ): Effect.Effect<void, Refusal> =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
-        const connection = yield* connections.make(randomUUID(), asked._tag === "Protocol" ? "protocol" : "plain")
-        const { session, join } = yield* decide(connection, request, asked).pipe(
+        const connection = yield* connections.make(id, asked._tag === "Protocol" ? "protocol" : "plain")
+        const decided = decide(connection, request, asked).pipe(
           within(config.client.stale_close_delay, (): Refusal => ({
             status: 503,
             reason: "handshake",
@@ -343,9 +345,12 @@ export const make: Effect.Effect<
           })),
           restore
         )
-        // From here on nothing is interrupted: the subscription has an owner at
+        // From the decision on nothing is interrupted: the subscription has an owner at
         // every moment. The broker's deadline bounds the wait.
-        yield* join
+        const admitting = Effect.flatMap(decided, ({ join, session }) => Effect.as(join, session))
+        const session = yield* asked._tag === "Plain"
+          ? Tracing.span("command.connect", () => commandSpan({ client: id, user: "" }, asked.channel))(admitting)
+          : admitting
         const shaken = handshake(connection, request, socket, head)
         if (Either.isRight(shaken)) {
           admitted.add(socket)
@@ -362,6 +367,8 @@ export const make: Effect.Effect<
     const ignore = (): void => undefined
     socket.on("error", ignore)
     handshakes++
+    const id = randomUUID()
+    const asked = target(request.url ?? "") ?? NOT_OURS
     const refuse = (refusal: Refusal): Effect.Effect<void> =>
       Effect.suspend(() => {
         metrics.refused[refusal.reason].add()
@@ -370,7 +377,7 @@ export const make: Effect.Effect<
         return Effect.logInfo(`refused upgrade ${request.url} with ${refusal.status}: ${detail}`)
       })
     runFork(
-      upgrade(request, socket, head, target(request.url ?? "") ?? NOT_OURS).pipe(
+      upgrade(id, request, socket, head, asked).pipe(
         Effect.catchAll(refuse),
         Effect.catchAllDefect((defect) =>
           Effect.zipRight(
@@ -388,7 +395,8 @@ export const make: Effect.Effect<
           Effect.sync(() => {
             handshakes--
           })
-        )
+        ),
+        Effect.annotateLogs(asked._tag === "Plain" ? { client: id, channel: asked.channel } : { client: id })
       )
     )
   }

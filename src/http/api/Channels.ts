@@ -92,7 +92,11 @@ export const make = ({ cluster, config, hooks, presence }: Method.Services) => {
           ({ code, message }) => new Method.Refused({ code, message, status: 200 })
         )
         if (isJson(result)) return Json.object({ data: result })
-        yield* Effect.logError(`the onRpc hook answered "${method}" with what is no JSON`)
+        yield* Effect.annotateLogs(
+          Effect.logError(`the onRpc hook answered "${method}" with what is no JSON`),
+          "method",
+          method
+        )
         return yield* Method.refused(Codes.internal)
       })
     )
