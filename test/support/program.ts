@@ -1,15 +1,15 @@
-/** The program as users run it: `node dist/main.js`, in a process of its own. */
+/** The program as users run it, in a process of its own: `npm start` under Node, `deno task start` under Deno. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type ChildProcess, spawn } from "node:child_process"
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { signal } from "./child.ts"
 import { type NeverHappened, Watched } from "./wait.ts"
 
-const MAIN = fileURLToPath(new URL("../../dist/main.js", import.meta.url))
+const ROOT = fileURLToPath(new URL("../..", import.meta.url))
 const PROBE = fileURLToPath(new URL("./memory-probe.cjs", import.meta.url))
 
 export interface Exit {
@@ -30,7 +30,7 @@ export interface Program {
   /** Waits until the output contains a text. */
   readonly says: (text: string) => Effect.Effect<void, NeverHappened>
   /** Bytes of heap and external memory after a forced collection. */
-  readonly memory: Effect.Effect<number>
+  readonly memory: Effect.Effect<number, NeverHappened>
 }
 
 export interface Command {
@@ -42,24 +42,47 @@ export interface Options {
   readonly env?: Readonly<Record<string, string>>
   readonly args?: ReadonlyArray<string>
   readonly cwd?: string
-  /** Instead of `node dist/main.js`. */
+  /** Instead of the program under the runtime of the tests. */
   readonly run?: Command
   /** Loads the memory probe. */
   readonly probe?: boolean
 }
 
+/** `node dist/main.js`, which is what `npm start` runs. */
+export const underNode = (node: string, probe = false): Command => ({
+  command: node,
+  args: [...(probe ? ["--expose-gc", "--require", PROBE] : []), `${ROOT}dist/main.js`]
+})
+
+/**
+ * What `deno task start` runs, with its permissions and no more, but for the
+ * folder of temporary files; without the task runner in between, which would
+ * leave the server behind when it is killed.
+ */
+export const underDeno = (deno: string, probe = false): Command => {
+  const { tasks } = JSON.parse(readFileSync(`${ROOT}deno.json`, "utf8")) as { tasks: { start: string } }
+  const [, run = "", ...args] = tasks.start
+    .replace("--allow-read=.", `--allow-read=${ROOT},${tmpdir()}`)
+    .replace("src/main.ts", `${ROOT}src/main.ts`)
+    .split(" ")
+  return { command: deno, args: [run, ...(probe ? ["--v8-flags=--expose-gc", "--preload", PROBE] : []), ...args] }
+}
+
+/** Whether the tests themselves run under Deno. */
+export const isDeno = "Deno" in globalThis
+
+const program = (probe: boolean | undefined): Command =>
+  (isDeno ? underDeno : underNode)(process.execPath, probe)
+
 /** Starts a process without waiting for it to listen; it is killed when the scope closes. */
 export const spawnProgram = (options: Options = {}) =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const run = options.run ?? {
-        command: process.execPath,
-        args: options.probe ? ["--expose-gc", "--require", PROBE, MAIN] : [MAIN]
-      }
+      const run = options.run ?? program(options.probe)
       const child: ChildProcess = spawn(run.command, [...run.args, ...(options.args ?? [])], {
         cwd: options.cwd,
         env: { PATH: process.env["PATH"], HOME: process.env["HOME"], ...options.env },
-        stdio: ["ignore", "pipe", "pipe", options.probe ? "ipc" : "ignore"]
+        stdio: ["ignore", "pipe", "pipe"]
       })
       const watched = new Watched()
       let output = ""
@@ -83,6 +106,7 @@ export const spawnProgram = (options: Options = {}) =>
       const seen = (): string => `output so far:\n${output}`
       return {
         child,
+        watched,
         output: () => output,
         ended: () => ended,
         exit: Effect.map(
@@ -107,7 +131,7 @@ export const spawnProgram = (options: Options = {}) =>
 /** Starts the program on a free port and waits until it listens. */
 export const start = (options: Options = {}): Effect.Effect<Program, NeverHappened, Scope.Scope> =>
   Effect.gen(function* () {
-    const { child, output, exit, says } = yield* spawnProgram({ ...options, env: { PORT: "0", ...options.env } })
+    const { child, output, exit, says, watched } = yield* spawnProgram({ ...options, env: { PORT: "0", ...options.env } })
     yield* says("listening on")
     if (options.env?.["REDIS_URL"] !== undefined) yield* says("broker live")
     const port = Number(/listening on http:\/\/[^\s]+:(\d+)/.exec(output())?.[1])
@@ -120,9 +144,14 @@ export const start = (options: Options = {}): Effect.Effect<Program, NeverHappen
       signal: (name) => signal(child, name),
       exit,
       says,
-      memory: Effect.async((resume) => {
-        child.once("message", (bytes: number) => resume(Effect.succeed(bytes)))
-        child.send("memory")
+      memory: Effect.suspend(() => {
+        const answers = () => Array.from(output().matchAll(/^memory: (\d+)$/gm), ([, bytes]) => Number(bytes))
+        const before = answers().length
+        signal(child, "SIGUSR2")
+        return Effect.map(
+          watched.until(() => answers().length > before, "the memory probe answers"),
+          () => answers().at(-1) ?? 0
+        )
       })
     }
   })
