@@ -288,7 +288,9 @@ describe("the link", () => {
         "no"
       ])
       const url = `rediss://localhost:${tlsPort}`
-      const trusting = yield* Program.start({ env: { REDIS_URL: url, NODE_EXTRA_CA_CERTS: fixture("redis.crt") } })
+      const trusting = yield* Program.start({
+        env: { REDIS_URL: url, NODE_EXTRA_CA_CERTS: fixture("redis.crt"), DENO_CERT: fixture("redis.crt") }
+      })
       const reader = yield* Socket.open(`${trusting.ws}/channels/public:lobby`)
       reader.send("encrypted")
       yield* reader.gets("encrypted")

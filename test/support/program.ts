@@ -71,8 +71,7 @@ export const underDeno = (deno: string, probe = false): Command => {
 /** Whether the tests themselves run under Deno. */
 export const isDeno = "Deno" in globalThis
 
-const program = (probe: boolean | undefined): Command =>
-  (isDeno ? underDeno : underNode)(process.execPath, probe)
+const program = (probe: boolean | undefined): Command => (isDeno ? underDeno : underNode)(process.execPath, probe)
 
 /** Starts a process without waiting for it to listen; it is killed when the scope closes. */
 export const spawnProgram = (options: Options = {}) =>
@@ -131,7 +130,10 @@ export const spawnProgram = (options: Options = {}) =>
 /** Starts the program on a free port and waits until it listens. */
 export const start = (options: Options = {}): Effect.Effect<Program, NeverHappened, Scope.Scope> =>
   Effect.gen(function* () {
-    const { child, output, exit, says, watched } = yield* spawnProgram({ ...options, env: { PORT: "0", ...options.env } })
+    const { child, output, exit, says, watched } = yield* spawnProgram({
+      ...options,
+      env: { PORT: "0", ...options.env }
+    })
     yield* says("listening on")
     if (options.env?.["REDIS_URL"] !== undefined) yield* says("broker live")
     const port = Number(/listening on http:\/\/[^\s]+:(\d+)/.exec(output())?.[1])
