@@ -1,13 +1,46 @@
+import { readdirSync, readFileSync } from "node:fs"
 import { defineConfig } from "vitest/config"
+
+const folder = new URL("test/", import.meta.url)
+
+const files = readdirSync(folder).filter((name) => name.endsWith(".test.ts"))
+
+/** About the package and its documentation, not about a running server. */
+const PACKAGE = new Set(["DocsExamples.test.ts", "Embedding.test.ts", "FreshClone.test.ts"])
+
+/** Starts a server or its broker. */
+const isEndToEnd = (name: string): boolean =>
+  !PACKAGE.has(name) &&
+  /from "\.\/support\/(server|program|clusters|redis|broker|presence)\.ts"/.test(
+    readFileSync(new URL(name, folder), "utf8")
+  )
+
+/** FANFARE_TESTS=end-to-end: the tests that every runtime has to pass. */
+const chosen = process.env["FANFARE_TESTS"] === "end-to-end" ? files.filter(isEndToEnd) : files
+
+/** What is measured against the clock runs alone. */
+const ALONE = new Set(["FreshClone.test.ts", "Jitter.test.ts", "Shutdown.test.ts"])
+
+const project = (name: string, order: number, isIn: (file: string) => boolean, maxForks: number) => ({
+  extends: true as const,
+  test: {
+    name,
+    include: chosen.filter(isIn).map((file) => `test/${file}`),
+    sequence: { groupOrder: order },
+    poolOptions: { forks: { minForks: 1, maxForks } }
+  }
+})
 
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
     pool: "forks",
-    // Servers, load and timing on two cores: one file at a time.
-    fileParallelism: false,
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    reporters: ["default", ["json", { outputFile: "reports/test.json" }]]
+    reporters: ["default", ["json", { outputFile: process.env["FANFARE_REPORT"] ?? "reports/test.json" }]],
+    projects: [
+      project("alone", 0, (file) => ALONE.has(file), 1),
+      // Most of what they do is waiting.
+      project("together", 1, (file) => !ALONE.has(file), 3)
+    ]
   }
 })

@@ -1,4 +1,6 @@
-// npm test [-- VITEST ARGUMENT…]: builds, finds the programs that tests need, runs every test.
+// npm test: builds, finds the programs that tests need, runs every test under this Node, and the end-to-end tests under Deno.
+// npm test -- VITEST ARGUMENT…: what vitest makes of that, under this Node.
+// npm test -- --end-to-end RUNTIME…: the end-to-end tests, under node (this one), node24 or deno.
 // With --unless-passed: nothing, if every test has passed on these very files.
 import { spawnSync } from "node:child_process"
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -14,7 +16,8 @@ const need = () => {
       REDIS_SERVER_BIN: program("REDIS_SERVER_BIN", "redis-server", "redis-server"),
       CHROMIUM_BIN: program("CHROMIUM_BIN", "chromium", "chromium"),
       PROMTOOL_BIN: program("PROMTOOL_BIN", "promtool", "prometheus", true),
-      DENO_BIN: tool("deno")
+      DENO_BIN: tool("deno"),
+      NODE_BIN: process.execPath
     }
   } catch (error) {
     process.stderr.write(`${error.message}\n`)
@@ -25,7 +28,24 @@ const need = () => {
 const run = (command, args, env) => spawnSync(command, args, { cwd: root, stdio: "inherit", env }).status ?? 1
 
 const PASSED = `${root}reports/passed`
+const VITEST = ["node_modules/vitest/vitest.mjs", "run"]
+
+const RUNTIMES = {
+  node: () => [process.execPath],
+  node24: () => [tool("node")],
+  deno: () => [tool("deno"), "run", "--allow-all"]
+}
+
+/** Runs tests under a runtime; its report is `reports/{name}.json`. */
+const test = (runtime, name, env, args = []) => {
+  const [command, ...before] = RUNTIMES[runtime]()
+  return run(command, [...before, ...VITEST, ...args], { ...env, FANFARE_REPORT: `reports/${name}.json` })
+}
+
+const endToEnd = (runtime, env) => test(runtime, runtime, { ...env, FANFARE_TESTS: "end-to-end" })
+
 const args = process.argv.slice(2)
+const isSuite = args.length === 0 || args[0] === "--unless-passed"
 const files = fingerprint()
 
 if (args[0] === "--unless-passed" && files && existsSync(PASSED) && readFileSync(PASSED, "utf8") === files) {
@@ -33,11 +53,20 @@ if (args[0] === "--unless-passed" && files && existsSync(PASSED) && readFileSync
   process.exit(0)
 }
 
-const more = args.filter((argument) => argument !== "--unless-passed")
-rmSync(PASSED, { force: true })
+if (isSuite) rmSync(PASSED, { force: true })
 const env = { ...process.env, ...need() }
-process.exitCode =
-  run(process.execPath, ["scripts/build.mjs"], env) ||
-  run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", ...more], env)
+
+const tests = () => {
+  if (isSuite) return test("node", "test", env) || endToEnd("deno", env)
+  if (args[0] !== "--end-to-end") return test("node", "part", env, args)
+  const unknown = args.slice(1).find((name) => !Object.hasOwn(RUNTIMES, name))
+  if (unknown !== undefined || args.length === 1) {
+    process.stderr.write(`--end-to-end RUNTIME…: one of ${Object.keys(RUNTIMES).join(", ")}\n`)
+    return 2
+  }
+  return args.slice(1).reduce((status, runtime) => endToEnd(runtime, env) || status, 0)
+}
+
+process.exitCode = run(process.execPath, ["scripts/build.mjs"], env) || tests()
 // A part of the tests says nothing about the rest, nor does a run in which files changed.
-if (process.exitCode === 0 && more.length === 0 && files && files === fingerprint()) writeFileSync(PASSED, files)
+if (process.exitCode === 0 && isSuite && files && files === fingerprint()) writeFileSync(PASSED, files)

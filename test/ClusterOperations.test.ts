@@ -11,6 +11,7 @@ import * as Server from "./support/server.ts"
 import * as Socket from "./support/socket.ts"
 import { inSeconds, KEY, token } from "./support/tokens.ts"
 import { eventually } from "./support/wait.ts"
+import type { Json } from "./support/json.ts"
 
 const SEEN = { allow_presence_for_subscriber: true, allow_presence_for_anonymous: true }
 
@@ -89,7 +90,7 @@ interface Connected extends Seat {
   /** Empty for a plain socket, which is not told it. */
   readonly client: string
   /** What has come since `mark`, but for replies and its own joining. */
-  readonly since: () => ReadonlyArray<Record<string, any> | string>
+  readonly since: () => ReadonlyArray<Record<string, Json> | string>
   readonly mark: () => void
   /** Waits until everything that was sent to it before has come, or it is closed. */
   readonly settles: Effect.Effect<void, unknown>

@@ -66,7 +66,7 @@ describe("a fresh clone", () => {
         process.stdout.write(
           `npm ci: ${seconds(installed)}, node_modules ${megabytes.toFixed(1)} MB; npm start listens after ${seconds(listening)}\n`
         )
-        expect(megabytes).toBeLessThan(150)
+        expect(megabytes).toBeLessThan(175)
         expect(Duration.toSeconds(listening)).toBeLessThan(3)
 
         const one = yield* Socket.open(`${server.ws}/channels/public:lobby`)

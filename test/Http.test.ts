@@ -5,6 +5,7 @@ import * as Http from "./support/http.ts"
 import { live } from "./support/it.ts"
 import * as Server from "./support/server.ts"
 import * as Socket from "./support/socket.ts"
+import type { Json } from "./support/json.ts"
 
 const { KEY } = Api
 
@@ -61,7 +62,7 @@ const post = (
 
 /** Calls a method; the answer has status 200. */
 const call = (server: Server.Running, method: string, body: object | string) =>
-  Effect.map(post(server, method, typeof body === "string" ? body : JSON.stringify(body)), (answer): any => {
+  Effect.map(post(server, method, typeof body === "string" ? body : JSON.stringify(body)), (answer): Json => {
     expect([answer.status, answer.headers["content-type"]]).toEqual([200, "application/json"])
     return JSON.parse(answer.body)
   })

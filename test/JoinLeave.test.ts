@@ -8,6 +8,7 @@ import * as Server from "./support/server.ts"
 import * as Socket from "./support/socket.ts"
 import { KEY, token } from "./support/tokens.ts"
 import { eventually } from "./support/wait.ts"
+import type { Json } from "./support/json.ts"
 
 const SEEN = { allow_presence_for_subscriber: true, allow_presence_for_anonymous: true }
 
@@ -48,7 +49,7 @@ const clusters: ReadonlyArray<
 ]
 
 /** The joins and leaves that a socket has heard in a channel, in their order. */
-const news = (socket: Socket.Socket, channel: string): ReadonlyArray<readonly [string, any]> =>
+const news = (socket: Socket.Socket, channel: string): ReadonlyArray<readonly [string, Json]> =>
   socket.received
     .flatMap((frame) => frame.split("\n"))
     .map((line) => JSON.parse(line).push)

@@ -8,13 +8,14 @@ import * as Server from "./support/server.ts"
 import * as Socket from "./support/socket.ts"
 import { KEY, token } from "./support/tokens.ts"
 import { eventually } from "./support/wait.ts"
+import type { Json } from "./support/json.ts"
 
 const channel = { namespaces: [{ name: "bare", ...OPEN }] }
 
 const start = (client: object, more: object = {}) =>
   Server.start({ config: { channel: { ...channel, ...more }, client } })
 
-const code = (reply: Record<string, any>): number | undefined => reply["error"]?.code
+const code = (reply: Record<string, Json>): number | undefined => reply["error"]?.code
 
 describe("limits, at the bound and one past it", () => {
   live("client.channel_limit: error 106 to subscribe, 3505 to server-side subscriptions", () =>

@@ -8,6 +8,7 @@ import * as Http from "./support/http.ts"
 import { live } from "./support/it.ts"
 import * as Server from "./support/server.ts"
 import { eventually } from "./support/wait.ts"
+import type { Json } from "./support/json.ts"
 
 const METHODS = [
   "publish",
@@ -71,9 +72,9 @@ describe("/openapi.json", () => {
       expect(references(specification).filter((name) => !names.includes(name))).toEqual([])
       expect(names.filter((name) => !references(specification).includes(name))).toEqual([])
       // Every field says what it is.
-      for (const [name, schema] of Object.entries<any>(specification.components.schemas)) {
+      for (const [name, schema] of Object.entries<Json>(specification.components.schemas)) {
         if (name === "BadRequest" || !/(Request|Result)$/.test(name)) continue
-        for (const [field, { description }] of Object.entries<any>(schema.properties ?? {})) {
+        for (const [field, { description }] of Object.entries<Json>(schema.properties ?? {})) {
           expect([name, field, description]).toEqual([name, field, expect.stringMatching(/./)])
         }
       }

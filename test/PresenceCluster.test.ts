@@ -14,6 +14,7 @@ import * as Redis from "./support/redis.ts"
 import * as Socket from "./support/socket.ts"
 import { KEY, token } from "./support/tokens.ts"
 import { eventually } from "./support/wait.ts"
+import type { Json } from "./support/json.ts"
 
 const NAMESPACES = [{ name: "room", ...OPEN, presence: true, join_leave: true, allow_presence_for_client: true }]
 
@@ -57,12 +58,12 @@ class Unanswered extends Data.TaggedError("Unanswered")<{ readonly isTemporary: 
 const reads = (at: Pick<Program.Program, "ws">) =>
   Effect.map(comes(at, "reader"), ({ ask }) => {
     /** Too much to do for the moment is no answer; on a busy machine it is asked again. */
-    const succeeded = (reply: Record<string, any>, method: string) =>
+    const succeeded = (reply: Record<string, Json>, method: string) =>
       reply[method] === undefined
         ? Effect.fail(
             new Unanswered({ isTemporary: reply["error"]?.temporary === true, message: JSON.stringify(reply) })
           )
-        : Effect.succeed(reply[method] as Record<string, any>)
+        : Effect.succeed(reply[method] as Record<string, Json>)
     const answered = <A, E>(asked: Effect.Effect<A, E | Unanswered>) =>
       Effect.retry(asked, { while: (error) => error instanceof Unanswered && error.isTemporary, times: 5 })
     return {

@@ -6,6 +6,7 @@ import { OPEN } from "./support/history.ts"
 import { live } from "./support/it.ts"
 import * as People from "./support/people.ts"
 import * as Socket from "./support/socket.ts"
+import type { Json } from "./support/json.ts"
 
 /** JSON that comes out as it went in only where nobody parses it. */
 const RAW = '{"n":12345678901234567890,"b":1e400,"a":"\\u0061"}'
@@ -142,7 +143,7 @@ for (const [name, start] of People.pairs) {
           num_channels
         })
         expect(partial).toBe(undefined)
-        expect(nodes.toSorted((x: any, y: any) => x.num_clients - y.num_clients)).toEqual(
+        expect(nodes.toSorted((x: Json, y: Json) => x.num_clients - y.num_clients)).toEqual(
           a === b ? [figures(3, 2, 4, 2)] : [figures(1, 1, 1, 1), figures(2, 2, 3, 2)]
         )
         expect(new Set(nodes.map(({ uid }: { readonly uid: string }) => uid)).size).toBe(nodes.length)

@@ -6,12 +6,13 @@ import * as Api from "./support/api.ts"
 import { live } from "./support/it.ts"
 import * as People from "./support/people.ts"
 import * as Socket from "./support/socket.ts"
+import type { Json } from "./support/json.ts"
 
 const RAW = '{ "n":12345678901234567890, "b":1e400, "a":"\\u0061"}'
 
 /** The replies of a batch that is one. */
 const replies = (api: Api.Api, body: unknown, malformed = false) =>
-  Effect.map(api.call("batch", body, { malformed }), ({ body, status, text }): ReadonlyArray<any> => {
+  Effect.map(api.call("batch", body, { malformed }), ({ body, status, text }): ReadonlyArray<Json> => {
     if (status !== 200 || body.replies === undefined) throw new Error(`no batch: ${status} ${text}`)
     expect(Object.keys(body)).toEqual(["replies"])
     return body.replies
@@ -221,7 +222,7 @@ describe("batch", () => {
         yield* server.publisher.publish("room:a", "x".repeat(1000))
       }
       const history = { history: { channel: "room:a", limit: -1 } }
-      const count = (answer: any): number => answer.history.publications.length
+      const count = (answer: Json): number => answer.history.publications.length
       expect(count((yield* replies(api, { commands: [history] }))[0])).toBe(64)
       for (const parallel of [false, true]) {
         const answers = yield* replies(api, { commands: Array.from({ length: 8 }, () => history), parallel })

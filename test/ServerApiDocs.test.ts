@@ -8,6 +8,7 @@ import * as People from "./support/people.ts"
 import { freePort } from "./support/redis.ts"
 import * as Server from "./support/server.ts"
 import { eventually } from "./support/wait.ts"
+import type { Json } from "./support/json.ts"
 
 const text = readFileSync(new URL("../docs/server-api.md", import.meta.url), "utf8")
 
@@ -17,7 +18,7 @@ interface Example {
   readonly body: string
   readonly port: string
   readonly path: string
-  readonly shown: any
+  readonly shown: Json
 }
 
 /** Reads a `curl` command as a shell would, in the one way in which the document writes it. */
@@ -111,7 +112,7 @@ describe("docs/server-api.md", () => {
   live("every field of every body is in it", () =>
     Effect.gen(function* () {
       const { api } = yield* setting
-      for (const [name, schema] of Object.entries<any>(api.specification.components.schemas)) {
+      for (const [name, schema] of Object.entries<Json>(api.specification.components.schemas)) {
         if (name === "BadRequest" || !name.endsWith("Request")) continue
         for (const field of Object.keys(schema.properties ?? {})) {
           expect([name, field, text.includes(`\`${field}\``) || text.includes(`"${field}"`)]).toEqual([

@@ -7,6 +7,7 @@ import * as Program from "./support/program.ts"
 import * as Server from "./support/server.ts"
 import * as Socket from "./support/socket.ts"
 import { eventually, Watched } from "./support/wait.ts"
+import type { Json } from "./support/json.ts"
 
 const OPEN = {
   allow_subscribe_for_client: true,
@@ -240,11 +241,11 @@ describe("a reader that stops, in a channel with history", () => {
       Effect.gen(function* () {
         const server = yield* Server.start({ config: { client: { overflow: policy } } })
         const watched = new Watched()
-        const got: Array<Record<string, any>> = []
+        const got: Array<Record<string, Json>> = []
         const reply = (command: number) => got.find(({ id }) => id === command)?.["subscribe"]
         const slow = yield* Socket.open(`${server.ws}/connection/websocket`, {
           onText: (text) => {
-            got.push(...text.split("\n").map((line) => JSON.parse(line) as Record<string, any>))
+            got.push(...text.split("\n").map((line) => JSON.parse(line) as Record<string, Json>))
             watched.changed()
           }
         })

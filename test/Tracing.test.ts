@@ -12,6 +12,7 @@ import * as Redis from "./support/redis.ts"
 import * as Sdk from "./support/sdk.ts"
 import * as Server from "./support/server.ts"
 import * as Socket from "./support/socket.ts"
+import type { Json } from "./support/json.ts"
 
 const TRACE = "0af7651916cd43dd8448eb211c80319c"
 const PARENT = "b7ad6b7169203331"
@@ -215,7 +216,7 @@ describe("Traces", () => {
 })
 
 describe("A collector that takes nothing", () => {
-  const cases: ReadonlyArray<readonly [string, Effect.Effect<string, never, any>]> = [
+  const cases: ReadonlyArray<readonly [string, Effect.Effect<string, never, Json>]> = [
     ["is not there", Effect.map(Redis.freePort, (port) => `http://127.0.0.1:${port}`)],
     ["never answers", Effect.map(Collector.start("never"), ({ endpoint }) => endpoint)],
     ["refuses", Effect.map(Collector.start(503), ({ endpoint }) => endpoint)]

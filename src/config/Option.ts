@@ -11,6 +11,7 @@ export type Kind = "text" | "number" | "boolean" | "list" | "json"
 /** One option. */
 export interface Option<A> {
   readonly _tag: "Option"
+  // deno-lint-ignore no-explicit-any
   readonly schema: Schema.Schema<A, any>
   readonly default: A
   readonly kind: Kind
@@ -26,9 +27,13 @@ export interface Option<A> {
   readonly entry: Tree | undefined
 }
 
+/** An option of whatever type. */
+// deno-lint-ignore no-explicit-any
+export type Some = Option<any>
+
 /** A tree of options. */
 export interface Tree {
-  readonly [key: string]: Option<any> | Tree
+  readonly [key: string]: Some | Tree
 }
 
 /** The values of a tree. */
@@ -71,13 +76,13 @@ export const make = <A, I>(
 })
 
 /** Tells an option from a tree. */
-export const is = (node: Option<any> | Tree): node is Option<any> => node["_tag"] === "Option"
+export const is = (node: Some | Tree): node is Some => node["_tag"] === "Option"
 
 /** Every option of a tree with its path, in the order of declaration. */
 export const leaves = (
   tree: Tree,
   path: ReadonlyArray<string> = []
-): ReadonlyArray<{ readonly path: ReadonlyArray<string>; readonly option: Option<any> }> =>
+): ReadonlyArray<{ readonly path: ReadonlyArray<string>; readonly option: Some }> =>
   Object.entries(tree).flatMap(([key, node]) =>
     is(node) ? [{ path: [...path, key], option: node }] : leaves(node, [...path, key])
   )
@@ -89,5 +94,5 @@ export const defaults = <T extends Tree>(tree: T): Values<T> =>
   ) as Values<T>
 
 /** The environment variable of an option. */
-export const variable = (path: ReadonlyArray<string>, option: Option<any>): string =>
+export const variable = (path: ReadonlyArray<string>, option: Some): string =>
   option.env ?? `FANFARE_${path.join("_").toUpperCase()}`

@@ -33,7 +33,7 @@ const showKey = (key: string): string => (/^[\w.-]+$/.test(key) ? key : JSON.str
 const invalid = (key: string, value: string, expected: string): ConfigError =>
   new ConfigError({ message: `${key}: ${value} is not valid: expected ${expected}` })
 
-const decodeOption = (option: Option.Option<any>, value: unknown, key: string): Either.Either<unknown, ConfigError> => {
+const decodeOption = (option: Option.Some, value: unknown, key: string): Either.Either<unknown, ConfigError> => {
   const decoded = Schema.decodeUnknownEither(option.schema)(value)
   if (Either.isLeft(decoded))
     return Either.left(invalid(key, option.secret ? "its value" : show(value), option.expected))

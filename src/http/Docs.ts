@@ -21,6 +21,7 @@ const makePage = Effect.gen(function* () {
   const Swagger = yield* Effect.promise(() => import("@effect/platform/HttpApiSwagger"))
   // It comes as a layer that adds a route; this router is for that route alone.
   const route = Layer.provideMerge(
+    // deno-lint-ignore no-explicit-any
     Layer.provide(Swagger.layer(), Layer.succeed(HttpApi.Api, { api: Api.Api as any, context: Context.empty() })),
     HttpApiBuilder.Router.Live
   )

@@ -11,6 +11,9 @@ import type { Socket } from "node:net"
 /** Handles an event that is its own; `false` leaves it to the others. */
 export type Handler<Rest extends ReadonlyArray<unknown>> = (request: IncomingMessage, ...rest: Rest) => boolean
 
+// deno-lint-ignore no-explicit-any
+type Listener = (...args: ReadonlyArray<any>) => void
+
 /** Puts `handler` before the listeners of `event`; they are put back when the scope closes. */
 export const intercept = <Rest extends ReadonlyArray<unknown>>(
   server: Server,
@@ -26,12 +29,12 @@ export const intercept = <Rest extends ReadonlyArray<unknown>>(
           for (const other of others) other.call(server, request, ...rest)
         }
         for (const other of others) server.off(event, other)
-        server.on(event, first as (...args: ReadonlyArray<any>) => void)
+        server.on(event, first as Listener)
         return { first, others }
       }),
       ({ first, others }) =>
         Effect.sync(() => {
-          server.off(event, first as (...args: ReadonlyArray<any>) => void)
+          server.off(event, first as Listener)
           for (const other of others) server.on(event, other)
         })
     )

@@ -9,6 +9,7 @@ const BAD_REQUEST = "the body is not what the method takes"
 
 const OF_DECODE_ERROR: ReadonlySet<string> = new Set(["HttpApiDecodeError", "Issue", "PropertyKey"])
 
+// deno-lint-ignore no-explicit-any
 type Json = Record<string, any>
 
 const isDecodeError = (schema: unknown): boolean => Predicate.isRecord(schema) && schema["$ref"] === DECODE_ERROR
@@ -24,7 +25,7 @@ const cleaned = (response: Json): Json | undefined => {
   return { description: BAD_REQUEST, content: { "application/json": { schema } } }
 }
 
-const mapValues = (record: Json, f: (value: any) => unknown): Json =>
+const mapValues = (record: Json, f: (value: Json[string]) => unknown): Json =>
   Object.fromEntries(
     Object.entries(record)
       .map(([key, value]) => [key, f(value)] as const)

@@ -138,8 +138,9 @@ const decoders = Object.fromEntries(
     method,
     Object.keys(schema.fields).length === 0
       ? decodeNothing
-      : Schema.decodeUnknownEither(schema as Schema.Schema<any, any>)
+      : Schema.decodeUnknownEither(schema as unknown as Schema.Schema<unknown>)
   ])
+  // deno-lint-ignore no-explicit-any
 ) as Record<string, (params: unknown) => Either.Either<any, unknown>>
 
 const parseJson = (line: string): Either.Either<unknown, string> =>

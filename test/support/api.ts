@@ -3,6 +3,7 @@ import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js"
 import * as Effect from "effect/Effect"
 import { STATUS_CODES } from "node:http"
 import * as Http from "./http.ts"
+import type { Json } from "./json.ts"
 
 export const KEY = "a-very-secret-key"
 
@@ -12,7 +13,7 @@ export const keyed = { http_api: { key: KEY } }
 export interface Answer {
   readonly status: number
   /** Parsed. */
-  readonly body: any
+  readonly body: Json
   /** As it came. */
   readonly text: string
 }
@@ -25,11 +26,11 @@ export interface Options {
 }
 
 export interface Api {
-  readonly specification: any
+  readonly specification: Json
   /** Calls a method; the body is JSON text or a value. */
   readonly call: (method: string, body: unknown, options?: Options) => Effect.Effect<Answer, Error>
   /** The result of a call that is answered with one. */
-  readonly result: (method: string, body: unknown) => Effect.Effect<any, Error>
+  readonly result: (method: string, body: unknown) => Effect.Effect<Json, Error>
   /** The code of a call that is refused, with its status. */
   readonly refusal: (
     method: string,

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
+import type { Json } from "./json.ts"
 
 export interface Span {
   readonly name: string
@@ -28,9 +29,9 @@ const record = (attributes: ReadonlyArray<{ readonly key: string; readonly value
   Object.fromEntries(attributes.map(({ key, value }) => [key, Object.values(value)[0]]))
 
 const spansOf = (body: string): ReadonlyArray<Span> =>
-  JSON.parse(body).resourceSpans.flatMap(({ resource, scopeSpans }: any) =>
-    scopeSpans.flatMap(({ spans }: any) =>
-      spans.map(({ attributes, kind, name, parentSpanId, spanId, traceId }: any) => ({
+  JSON.parse(body).resourceSpans.flatMap(({ resource, scopeSpans }: Json) =>
+    scopeSpans.flatMap(({ spans }: Json) =>
+      spans.map(({ attributes, kind, name, parentSpanId, spanId, traceId }: Json) => ({
         name,
         kind,
         traceId,

@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import type * as Server from "./server.ts"
 import * as Socket from "./socket.ts"
+import type { Json } from "./json.ts"
 
 export const OPEN = {
   allow_subscribe_for_client: true,
@@ -31,12 +32,12 @@ export const raw = (server: Pick<Server.Running, "ws">, connect: object = {}) =>
     socket.send(JSON.stringify({ id: 1, connect }))
     yield* socket.gets('{"id":1,"connect"')
     let id = 1
-    const connected = JSON.parse(socket.received[0] ?? "{}") as Record<string, any>
+    const connected = JSON.parse(socket.received[0] ?? "{}") as Record<string, Json>
     /** Sends a command; returns its reply. */
     return {
       socket,
       /** The result of `connect`. */
-      connected: connected["connect"] as Record<string, any>,
+      connected: connected["connect"] as Record<string, Json>,
       ask: (method: string, params: object) =>
         Effect.gen(function* () {
           const own = ++id
@@ -44,7 +45,7 @@ export const raw = (server: Pick<Server.Running, "ws">, connect: object = {}) =>
           const isReply = (frame: string): boolean => frame.startsWith(`{"id":${own},`)
           yield* socket.gets(`{"id":${own},`)
           const reply = socket.received.flatMap((frame) => frame.split("\n")).find(isReply) ?? "{}"
-          return JSON.parse(reply) as Record<string, any>
+          return JSON.parse(reply) as Record<string, Json>
         })
     }
   })

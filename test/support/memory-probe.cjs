@@ -4,5 +4,5 @@ process.on("SIGUSR2", () => {
   globalThis.gc()
   globalThis.gc()
   const { external, heapUsed } = process.memoryUsage()
-  console.log(`memory: ${heapUsed + external}`)
+  process.stdout.write(`memory: ${heapUsed + external}\n`)
 })

@@ -4,6 +4,7 @@ import type * as Redis from "./redis.ts"
 import * as Server from "./server.ts"
 import type * as Socket from "./socket.ts"
 import { KEY } from "./tokens.ts"
+import type { Json } from "./json.ts"
 
 const SEEN = { allow_presence_for_subscriber: true, allow_presence_for_anonymous: true }
 
@@ -24,7 +25,7 @@ export const startOn = (redis: Redis.Redis, hooks: Server.Options["hooks"] = {})
   })
 
 /** The pushes that a socket got in a channel. */
-export const pushes = (socket: Socket.Socket, channel: string): ReadonlyArray<Record<string, any>> =>
+export const pushes = (socket: Socket.Socket, channel: string): ReadonlyArray<Record<string, Json>> =>
   socket.received
     .flatMap((frame) => frame.split("\n"))
     .map((line) => JSON.parse(line).push)
