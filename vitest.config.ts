@@ -21,26 +21,27 @@ const chosen = process.env["FANFARE_TESTS"] === "end-to-end" ? files.filter(isEn
 /** What is measured against the clock runs alone. */
 const ALONE = new Set(["FreshClone.test.ts", "Jitter.test.ts", "Shutdown.test.ts"])
 
-const project = (name: string, order: number, isIn: (file: string) => boolean, maxForks: number) => ({
+const project = (name: string, order: number, isIn: (file: string) => boolean, isParallel: boolean) => ({
   extends: true as const,
   test: {
     name,
     include: chosen.filter(isIn).map((file) => `test/${file}`),
     sequence: { groupOrder: order },
-    poolOptions: { forks: { minForks: 1, maxForks } }
+    poolOptions: { forks: { singleFork: !isParallel } }
   }
 })
 
 export default defineConfig({
   test: {
     pool: "forks",
+    poolOptions: { forks: { minForks: 1, maxForks: 3 } },
     testTimeout: 30_000,
     hookTimeout: 60_000,
     reporters: ["default", ["json", { outputFile: process.env["FANFARE_REPORT"] ?? "reports/test.json" }]],
     projects: [
-      project("alone", 0, (file) => ALONE.has(file), 1),
+      project("alone", 0, (file) => ALONE.has(file), false),
       // Most of what they do is waiting.
-      project("together", 1, (file) => !ALONE.has(file), 3)
+      project("together", 1, (file) => !ALONE.has(file), true)
     ]
   }
 })

@@ -253,9 +253,11 @@ describe("metrics of the process", () => {
       expect(Math.abs((second["process_start_time_seconds"] ?? NaN) - started)).toBeLessThan(60)
       expect(second["process_resident_memory_bytes"]).toBeGreaterThan(second["process_heap_bytes"] ?? NaN)
       expect(second["process_heap_bytes"]).toBeGreaterThan(1024 * 1024)
-      const { node } = process.versions
+      const { deno, node } = process.versions
+      const runtime =
+        deno === undefined ? `runtime="node",runtime_version="${node}"` : `runtime="deno",runtime_version="${deno}"`
       expect(Object.keys(second).filter((name) => name.startsWith("fanfare_build_info"))).toEqual([
-        expect.stringMatching(`runtime="node",runtime_version="${node}"`)
+        expect.stringContaining(runtime)
       ])
     })
   )
