@@ -121,7 +121,8 @@ const round = async (command) => {
     for (const one of sockets.slice(0, PUBLISHERS)) {
       // Each keeps its window open against what everybody has published: all get everything.
       one.onBytes = () => {
-        while (running && published - Math.floor(one.bytes / REPLY) < PUBLISHERS * WINDOW) {
+        if (!running) return
+        while (published - Math.floor(one.bytes / REPLY) < PUBLISHERS * WINDOW) {
           published++
           one.socket.write(FRAME)
         }
