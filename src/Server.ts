@@ -92,15 +92,18 @@ const attach = (claim: Claim, internal: NodeServer | undefined) =>
     const routed = Effect.catchIf(app, Predicate.isTagged("RouteNotFound"), () => NOT_FOUND)
     const upgrade = yield* Upgrade.make
     const isTraced = yield* Tracing.isOn
+    const config = yield* ServerConfig.ServerConfig
+    const isOfMethod = ({ headers, url }: HttpServerRequest.HttpServerRequest): boolean =>
+      Api.methodOf(url) !== undefined && Authorization.hasKey(config, headers)
 
     const serve = ({ owns, serves }: Claim, on: NodeServer) =>
       Effect.gen(function* () {
         const served = Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ url }) =>
           serves(url) ? routed : NOT_FOUND
         )
-        // Probes and scrapes would be most of the traces.
+        // Probes and scrapes would be most of the traces; and a stranger must not decide what is recorded.
         const handle = yield* NodeHttpServer.makeHandler(Body.leavingUnread(served)).pipe(
-          HttpMiddleware.withTracerDisabledWhenEffect(({ url }) => !isTraced || Api.methodOf(url) === undefined),
+          HttpMiddleware.withTracerDisabledWhenEffect((request) => !isTraced || !isOfMethod(request)),
           Effect.provideService(
             HttpMiddleware.SpanNameGenerator,
             ({ method, url }) => `${method} /api/${Api.methodOf(url)}`

@@ -85,6 +85,10 @@ export interface Services {
   readonly publisher: Context.Tag.Service<Publisher.Publisher>
 }
 
+/** The channel of a command as it is logged and traced, before anybody has looked at it: not one that is longer than any. */
+export const named = (config: ServerConfig.Config, channel: string | undefined): string | undefined =>
+  channel !== undefined && channel.length <= config.channel.max_length ? channel : undefined
+
 /** The span of a command of a client. It belongs to the client's trace, not to that of the server's start. */
 export const commandSpan = ({ client, user }: ClientInfo, channel: string | undefined): Tracing.About => ({
   kind: "server",

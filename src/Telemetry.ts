@@ -7,10 +7,12 @@
  */
 import * as HttpClient from "@effect/platform/HttpClient"
 import * as HttpClientResponse from "@effect/platform/HttpClientResponse"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
@@ -30,6 +32,8 @@ const EXPORT_TIMEOUT = Duration.seconds(5)
 const RETRY = { times: 2, schedule: Schedule.spaced(Duration.seconds(1)) }
 /** How often spans are sent, unless a batch is full earlier. */
 const EXPORT_INTERVAL = Duration.seconds(5)
+/** The log does not say that a collector keeps up again before nothing has been dropped for so long. */
+const KEEPS_UP_AFTER = Duration.seconds(30)
 /** What the last spans have when the server ends. */
 const FLUSH_TIMEOUT = Duration.seconds(1)
 
@@ -75,10 +79,18 @@ class Unsampled implements Tracer.Span {
   addLinks(): void {}
 }
 
+const TRACE_ID = /^(?!0{32})[\da-f]{32}$/
+const SPAN_ID = /^(?!0{16})[\da-f]{16}$/
+
+/** What a header says is taken as it is by the platform; a collector would refuse the batch that a malformed id is in. */
+const isValid = ({ _tag, spanId, traceId }: Tracer.AnySpan): boolean =>
+  _tag === "Span" || (TRACE_ID.test(traceId) && SPAN_ID.test(spanId))
+
 /** Records a share of the traces that begin here; one that has begun elsewhere is recorded or not as was decided there. */
 export const sampling = (tracer: Tracer.Tracer, ratio: number): Tracer.Tracer =>
   Tracer.make({
-    span: (name, parent, context, links, startTime, kind, options) => {
+    span: (name, given, context, links, startTime, kind, options) => {
+      const parent = Option.filter(given, isValid)
       const isSampled = Option.isSome(parent) ? parent.value.sampled : Math.random() < ratio
       return isSampled
         ? tracer.span(name, parent, context, links, startTime, kind, options)
@@ -89,6 +101,8 @@ export const sampling = (tracer: Tracer.Tracer, ratio: number): Tracer.Tracer =>
 
 // ── Export ───────────────────────────────────────────────────────────────────
 
+const OVERFLOW = "it does not keep up"
+
 /**
  * A client whose requests always succeed: bounded in time and number, and what
  * becomes of them is told in the log. The exporter on it would repeat a failed
@@ -97,9 +111,12 @@ export const sampling = (tracer: Tracer.Tracer, ratio: number): Tracer.Tracer =>
 const patient = (client: HttpClient.HttpClient, where: string): HttpClient.HttpClient => {
   let inFlight = 0
   let isFailing = false
+  let overflowedAt = -Infinity
 
   const settled = (problem: string | undefined): Effect.Effect<void> =>
-    Effect.suspend(() => {
+    Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      if (problem === OVERFLOW) overflowedAt = now
+      if (problem === undefined && now - overflowedAt < Duration.toMillis(KEEPS_UP_AFTER)) return Effect.void
       const wasFailing = isFailing
       isFailing = problem !== undefined
       if (wasFailing === isFailing) return Effect.void
@@ -124,7 +141,7 @@ const patient = (client: HttpClient.HttpClient, where: string): HttpClient.HttpC
       })
     )
     return Effect.suspend(() => {
-      if (inFlight >= IN_FLIGHT) return Effect.as(settled("it does not keep up"), done)
+      if (inFlight >= IN_FLIGHT) return Effect.as(settled(OVERFLOW), done)
       inFlight++
       return (isFailing ? attempt : Effect.retry(attempt, RETRY)).pipe(
         Effect.matchEffect({ onFailure: settled, onSuccess: () => settled(undefined) }),
@@ -182,6 +199,9 @@ const make = (
     return sampling(tracer, telemetry.traces.sample_ratio)
   })
 
+// Each line of the log would go to the collector as an event of its span, with what clients have sent.
+const withoutEvents = Logger.remove(Logger.tracerLogger)
+
 /**
  * The tracer of everything that is built on it, where an endpoint is
  * configured; else the one that there is stays. Fails where the exporter is not
@@ -190,6 +210,8 @@ const make = (
 export const layer: Layer.Layer<never, ServerConfig.ConfigError, Instance.Instance | ServerConfig.ServerConfig> =
   Layer.unwrapScoped(
     Effect.flatMap(ServerConfig.ServerConfig, ({ telemetry: { otlp } }) =>
-      otlp.endpoint === undefined ? Effect.succeed(Layer.empty) : Effect.map(make(otlp.endpoint), Layer.setTracer)
+      otlp.endpoint === undefined
+        ? Effect.succeed(Layer.empty)
+        : Effect.map(make(otlp.endpoint), (tracer) => Layer.merge(Layer.setTracer(tracer), withoutEvents))
     )
   )

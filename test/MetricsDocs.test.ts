@@ -160,6 +160,28 @@ describe("the alerts", () => {
     expect(stdout).toMatch(/SUCCESS: \d+ rules found/)
   })
 
+  it("notice slow clients: one publication of a hundred that does not fit is enough, and less is not", () => {
+    const alert = (dropped: number) => ({
+      interval: "1m",
+      input_series: [
+        { series: 'fanfare_deliveries_total{instance="a"}', values: "0+10000x60" },
+        { series: 'fanfare_dropped_total{instance="a",reason="mailbox_full"}', values: `0+${dropped}x60` }
+      ],
+      promql_expr_test: [
+        {
+          expr: 'count(ALERTS{alertname="FanfareSlowClients",alertstate="firing"}) or vector(0)',
+          eval_time: "40m",
+          exp_samples: [{ labels: "{}", value: dropped > 101 ? 1 : 0 }]
+        }
+      ]
+    })
+    const file = path("../reports/alert-tests.yml")
+    mkdirSync(dirname(file), { recursive: true })
+    writeFileSync(file, JSON.stringify({ rule_files: [path("prometheus-rules.yml")], tests: [alert(200), alert(50)] }))
+    const { status, stderr, stdout } = spawnSync(PROMTOOL, ["test", "rules", file], { encoding: "utf8" })
+    expect([status, stdout + stderr]).toEqual([0, expect.stringContaining("SUCCESS")])
+  })
+
   it("ask for metrics that are served, and each is explained", () => {
     const known = namesOf(documented)
     expect(queried(rules).length).toBeGreaterThan(5)

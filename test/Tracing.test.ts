@@ -176,6 +176,28 @@ describe("Traces", () => {
     })
   )
 
+  live("of strangers are none, ids that are none are no parents, and a name longer than any is not recorded", () =>
+    Effect.gen(function* () {
+      const collector = yield* Collector.start()
+      yield* Effect.gen(function* () {
+        const server = yield* Server.start({ config: { ...tracing(collector), ...Api.keyed } })
+        const post = (headers: Readonly<Record<string, string>>) =>
+          Http.send(`${server.http}/api/info`, { method: "POST", headers, body: "{}" })
+        expect((yield* post({ b3: "a-b", "X-API-Key": "guessed" })).status).toBe(401)
+        expect((yield* post({ b3: "a-b", "X-API-Key": Api.KEY })).status).toBe(200)
+        const client = yield* Socket.open(`${server.ws}/connection/websocket`)
+        client.send('{"id":1,"connect":{}}')
+        yield* client.count(1)
+        client.send(`{"id":2,"subscribe":{"channel":"${"x".repeat(60_000)}"}}`)
+        yield* client.count(2)
+      }).pipe(Effect.scoped)
+      const request = named(collector.spans, "POST /api/info")
+      expect(request.traceId).toMatch(/^[\da-f]{32}$/)
+      expect(request.parentSpanId).toBe(undefined)
+      expect(named(collector.spans, "command.subscribe").attributes["messaging.destination.name"]).toBe(undefined)
+    })
+  )
+
   live("without an endpoint there are none, and nothing in what instances send each other", () =>
     Effect.gen(function* () {
       const { url, ...redis } = yield* Redis.start()

@@ -252,6 +252,12 @@ const make = (url: Redacted.Redacted) =>
       })
     )
 
+    const overloaded = (channel: string, what: string): BrokerError | undefined => {
+      if (inFlight < IN_FLIGHT && inFlightBytes < IN_FLIGHT_BYTES) return undefined
+      metrics.limits.publishes_in_flight.add()
+      return failure("Overloaded", channel, what)
+    }
+
     /** Runs a command of `bytes` within the deadline and the bounds. `lost`: what it means that the link broke before the answer. */
     const send = <A>(
       channel: string,
@@ -262,10 +268,8 @@ const make = (url: Redacted.Redacted) =>
     ): Effect.Effect<A, BrokerError> =>
       Effect.async<A, BrokerError>((resume) => {
         // In the step that counts it: all commands of a turn of the scheduler are on their way here before the first is.
-        if (inFlight >= IN_FLIGHT || inFlightBytes >= IN_FLIGHT_BYTES) {
-          metrics.limits.publishes_in_flight.add()
-          return resume(Effect.fail(failure("Overloaded", channel, what)))
-        }
+        const refused = overloaded(channel, what)
+        if (refused !== undefined) return resume(Effect.fail(refused))
         inFlight++
         inFlightBytes += bytes
         // Counted until Redis answers or the link is gone: a deadline does not take it off the wire.
@@ -288,10 +292,12 @@ const make = (url: Redacted.Redacted) =>
       bytes: number,
       lost: BrokerFailure,
       run: (at: Streams.Target) => Promise<A>
-    ): Effect.Effect<A, BrokerError> =>
-      at === undefined
-        ? Effect.fail(failure("NotLive", channel, what))
-        : send(channel, what, bytes, lost, () => run(at))
+    ): Effect.Effect<A, BrokerError> => {
+      if (at === undefined) return Effect.fail(failure("NotLive", channel, what))
+      // Here too: a deadline for what is refused anyway costs more than all the rest, when load is to be shed.
+      const refused = overloaded(channel, what)
+      return refused === undefined ? send(channel, what, bytes, lost, () => run(at)) : Effect.fail(refused)
+    }
 
     /** A command that changes nothing: without its answer it is as if it had not been sent. */
     const query = <A>(channel: string, what: string, run: (at: Streams.Target) => Promise<A>) =>

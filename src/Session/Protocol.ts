@@ -21,7 +21,17 @@ import * as Command from "../protocol/Command.ts"
 import * as Json from "../protocol/Json.ts"
 import type * as Publication from "../protocol/Publication.ts"
 import * as ServerConfig from "../ServerConfig.ts"
-import { commandSpan, farewell, isOver, type Outlet, type Services, type Session, type Task, ttl } from "../Session.ts"
+import {
+  commandSpan,
+  farewell,
+  isOver,
+  named,
+  type Outlet,
+  type Services,
+  type Session,
+  type Task,
+  ttl
+} from "../Session.ts"
 import * as Tracing from "../Tracing.ts"
 import { version } from "../version.ts"
 import { Answers } from "./Answers.ts"
@@ -259,7 +269,7 @@ export const make = (
 
   // A hook that fails in a way of its own, or ends as interrupted, costs its command, with an answer, and never the connection.
   const guarded = (command: Command.Command): Effect.Effect<void> => {
-    const channel = channelOf(command)
+    const channel = named(config, channelOf(command))
     const run = Effect.suspend(() => {
       if (phase === "refused") return Effect.void
       return command.method === "connect" ? connect(command) : carryOut(command)

@@ -39,6 +39,17 @@ const digest = (text: string): Uint8Array => createHash("sha256").update(text).d
 const isSame = (expected: Redacted.Redacted, given: string): boolean =>
   timingSafeEqual(digest(Redacted.value(expected)), digest(given))
 
+const bare = (authorization: string): string => /^apikey (.+)$/i.exec(authorization)?.[1] ?? ""
+
+/** Whether a request has the key. */
+export const hasKey = (
+  { http_api }: ServerConfig.Config,
+  headers: Readonly<Record<string, string | undefined>>
+): boolean => {
+  const { authorization = "", "x-api-key": key = "" } = headers
+  return http_api.key !== undefined && (isSame(http_api.key, key) || isSame(http_api.key, bare(authorization)))
+}
+
 /** Asks for `http_api.key`. */
 export const layer: Layer.Layer<Authorization, never, Metrics.Metrics | ServerConfig.ServerConfig> = Layer.effect(
   Authorization,
@@ -58,7 +69,7 @@ export const layer: Layer.Layer<Authorization, never, Metrics.Metrics | ServerCo
     return Authorization.of({
       key: (given) => check(Redacted.value(given)),
       // Asked last, where the other header has not done: what it refuses is refused.
-      authorization: (given) => Effect.tapError(check(/^apikey (.+)$/i.exec(Redacted.value(given))?.[1] ?? ""), tell)
+      authorization: (given) => Effect.tapError(check(bare(Redacted.value(given))), tell)
     })
   })
 )

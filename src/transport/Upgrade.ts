@@ -29,7 +29,7 @@ import * as Presence from "../Presence.ts"
 import type { ClientInfo } from "../protocol/Publication.ts"
 import * as Publisher from "../Publisher.ts"
 import * as ServerConfig from "../ServerConfig.ts"
-import { commandSpan, type Session } from "../Session.ts"
+import { commandSpan, named, type Session } from "../Session.ts"
 import * as Plain from "../Session/Plain.ts"
 import * as Protocol from "../Session/Protocol.ts"
 import * as Tracing from "../Tracing.ts"
@@ -349,7 +349,9 @@ export const make: Effect.Effect<
         // every moment. The broker's deadline bounds the wait.
         const admitting = Effect.flatMap(decided, ({ join, session }) => Effect.as(join, session))
         const session = yield* asked._tag === "Plain"
-          ? Tracing.span("command.connect", () => commandSpan({ client: id, user: "" }, asked.channel))(admitting)
+          ? Tracing.span("command.connect", () => commandSpan({ client: id, user: "" }, named(config, asked.channel)))(
+              admitting
+            )
           : admitting
         const shaken = handshake(connection, request, socket, head)
         if (Either.isRight(shaken)) {
