@@ -18,8 +18,8 @@ const isEndToEnd = (name: string): boolean =>
 /** FANFARE_TESTS=end-to-end: the tests that every runtime has to pass. */
 const chosen = process.env["FANFARE_TESTS"] === "end-to-end" ? files.filter(isEndToEnd) : files
 
-/** What is measured against the clock runs alone. */
-const ALONE = new Set(["FreshClone.test.ts", "Jitter.test.ts", "Shutdown.test.ts"])
+/** What is measured against the clock, or takes both cores, runs alone. */
+const ALONE = new Set(["Deno.test.ts", "FreshClone.test.ts", "Jitter.test.ts", "Shutdown.test.ts"])
 
 const project = (name: string, order: number, isIn: (file: string) => boolean, isParallel: boolean) => ({
   extends: true as const,

@@ -95,36 +95,39 @@ describe("deno task start", () => {
     })
   )
 
-  live("and an instance on Node, over Redis: 10,000 messages each way, exactly once and in one order", () =>
-    Effect.gen(function* () {
-      const redis = yield* Redis.start()
-      const deno = yield* start({ REDIS_URL: redis.url })
-      const node = yield* Program.start({ run: Program.underNode(NODE), env: { REDIS_URL: redis.url } })
-      const here = yield* Socket.open(`${deno.ws}/channels/public:lobby`)
-      const there = yield* Socket.open(`${node.ws}/channels/public:lobby`)
-      const numbered = (from: string) => Array.from({ length: EACH_WAY }, (_, index) => `${from} ${index}`)
-      const ways = [
-        [here, numbered("Deno")],
-        [there, numbered("Node")]
-      ] as const
-      // In portions, so that no mailbox overflows: what is asked here is order and completeness.
-      for (let sent = 0; sent < EACH_WAY; sent += PORTION) {
-        for (const [socket, texts] of ways) {
-          for (const text of texts.slice(sent, sent + PORTION)) socket.send(text)
+  live(
+    "and an instance on Node, over Redis: 10,000 messages each way, exactly once and in one order",
+    () =>
+      Effect.gen(function* () {
+        const redis = yield* Redis.start()
+        const deno = yield* start({ REDIS_URL: redis.url })
+        const node = yield* Program.start({ run: Program.underNode(NODE), env: { REDIS_URL: redis.url } })
+        const here = yield* Socket.open(`${deno.ws}/channels/public:lobby`)
+        const there = yield* Socket.open(`${node.ws}/channels/public:lobby`)
+        const numbered = (from: string) => Array.from({ length: EACH_WAY }, (_, index) => `${from} ${index}`)
+        const ways = [
+          [here, numbered("Deno")],
+          [there, numbered("Node")]
+        ] as const
+        // In portions, so that no mailbox overflows: what is asked here is order and completeness.
+        for (let sent = 0; sent < EACH_WAY; sent += PORTION) {
+          for (const [socket, texts] of ways) {
+            for (const text of texts.slice(sent, sent + PORTION)) socket.send(text)
+          }
+          yield* here.count(2 * (sent + PORTION))
+          yield* there.count(2 * (sent + PORTION))
         }
-        yield* here.count(2 * (sent + PORTION))
-        yield* there.count(2 * (sent + PORTION))
-      }
-      expect(here.received.filter((text) => text.startsWith("Deno"))).toEqual(ways[0][1])
-      expect(here.received.filter((text) => text.startsWith("Node"))).toEqual(ways[1][1])
-      expect(here.received.length).toBe(2 * EACH_WAY)
-      expect(there.received).toEqual(here.received)
-      for (const instance of [deno, node]) {
-        instance.signal("SIGTERM")
-        expect(yield* instance.exit).toEqual({ code: 0, signal: null })
-      }
-      // The one that asks is all that is left.
-      expect(yield* redis.use((client) => client.client("LIST"))).toMatch(/^id=[^\n]*\n$/)
-    })
+        expect(here.received.filter((text) => text.startsWith("Deno"))).toEqual(ways[0][1])
+        expect(here.received.filter((text) => text.startsWith("Node"))).toEqual(ways[1][1])
+        expect(here.received.length).toBe(2 * EACH_WAY)
+        expect(there.received).toEqual(here.received)
+        for (const instance of [deno, node]) {
+          instance.signal("SIGTERM")
+          expect(yield* instance.exit).toEqual({ code: 0, signal: null })
+        }
+        // The one that asks is all that is left.
+        expect(yield* redis.use((client) => client.client("LIST"))).toMatch(/^id=[^\n]*\n$/)
+      }),
+    120_000
   )
 })
