@@ -7,6 +7,7 @@ import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as SubscriptionRef from "effect/SubscriptionRef"
@@ -67,6 +68,11 @@ export interface PublishOptions {
   readonly retention?: History.Retention
   /** A publish with a key that was accepted in the channel in the last `IDEMPOTENCY_WINDOW` is not accepted again. */
   readonly idempotencyKey?: string
+  /**
+   * Called in the step in which its place in the order is settled, where that
+   * is before it is accepted: what is published from then on comes after it.
+   */
+  readonly onSent?: () => void
 }
 
 /** How long a broker knows an idempotency key. */
@@ -105,6 +111,17 @@ export class Broker extends Context.Tag("fanfare/Broker")<
       publication: Publication,
       options?: PublishOptions
     ) => Effect.Effect<History.Position | undefined, BrokerError>
+    /**
+     * Publishes as `publish` does, without a fiber; `done` is called once,
+     * maybe within this call. `false`: it would have to wait, and nothing was
+     * done. Never waits, never throws.
+     */
+    readonly unsafePublish: (
+      channel: string,
+      publication: Publication,
+      options: PublishOptions,
+      done: (result: Exit.Exit<History.Position | undefined, BrokerError>) => void
+    ) => boolean
     /** Reads publications of a stream. A channel without one gets it by this, so that it has an epoch. */
     readonly history: (kept: Kept, range: History.Range) => Effect.Effect<History.Page, BrokerError>
     /** The tops of many streams, in the order asked; `undefined` for one that is lost. Keeps them from expiring. */
@@ -195,13 +212,15 @@ const makeMemory = Effect.gen(function* () {
   }
 
   // A publisher waits while the sink is full: that bounds what is in flight.
+  const mustWait = (channel: string): boolean => sink?.isFull() === true && subscribed.has(channel)
+
   const publish = (
     channel: string,
     publication: Publication,
     options: PublishOptions = {}
   ): Effect.Effect<History.Position | undefined> =>
     Effect.suspend(() =>
-      sink?.isFull() === true && subscribed.has(channel)
+      sink !== undefined && mustWait(channel)
         ? Effect.zipRight(sink.writable, publish(channel, publication, options))
         : Effect.succeed(accept(channel, publication, options))
     )
@@ -209,6 +228,11 @@ const makeMemory = Effect.gen(function* () {
   return Broker.of({
     name: "memory",
     publish,
+    unsafePublish: (channel, publication, options, done) => {
+      if (mustWait(channel)) return false
+      done(Exit.succeed(accept(channel, publication, options)))
+      return true
+    },
     history: ({ channel, retention }, range) => Effect.sync(() => streams.read(now(), channel, retention, range)),
     positions: (kept) =>
       Effect.sync(() => kept.map(({ channel, retention }) => streams.position(now(), channel, retention))),

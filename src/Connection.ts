@@ -2,8 +2,8 @@
  * The connection: an actor. One resident fiber, one mailbox, one scope.
  *
  * Inward, frames are decoded where they arrive and become tasks in the inbox; at
- * its bound the socket is paused. The fiber takes tasks only while the mailbox
- * is below its bound, and runs them in child fibers.
+ * its bound the socket is paused. Tasks are taken only while the mailbox is below
+ * its bound, and each runs in a fiber that ends with the connection.
  *
  * Outward, frames wait in the mailbox. At the end of the turn of the event loop
  * the hub has them written, in one write, without waking the fiber; only when
@@ -19,10 +19,11 @@ import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Runtime from "effect/Runtime"
 import { Buffer } from "node:buffer"
 import * as Frame from "./Frame.ts"
 import type * as Hub from "./Hub.ts"
-import { Inbox } from "./Inbox.ts"
+import { type Fork, Inbox } from "./Inbox.ts"
 import { atMost } from "./internal/time.ts"
 import type * as Mailbox from "./Mailbox.ts"
 import type * as Metrics from "./Metrics.ts"
@@ -71,7 +72,8 @@ export class Connection implements Hub.Writer, Outlet {
   #blockedSince: number | undefined
 
   // Inward.
-  readonly #inbox = new Inbox(() => this.#notify())
+  readonly #inbox = new Inbox(() => this.#taskDone())
+  #fork: Fork | undefined
   #paused = false
 
   // Liveness, in milliseconds of the clock.
@@ -212,7 +214,12 @@ export class Connection implements Hub.Writer, Outlet {
       this.#metrics.pauses.connection.add()
       this.#socket?.pause()
     }
-    this.#notify()
+    this.#take()
+  }
+
+  #taskDone(): void {
+    this.#take()
+    if (this.#ended !== undefined) this.#notify()
   }
 
   end(disconnect: Codes.Disconnect, detail?: string, channel?: string): void {
@@ -307,15 +314,17 @@ export class Connection implements Hub.Writer, Outlet {
   }
 
   /** Starts tasks while the mailbox is below its bound, and reads again once the inbox has room. */
-  #take(): Effect.Effect<void> {
-    return Effect.map(
-      this.#inbox.take(() => this.#closed || !this.#mailbox.full),
-      () => {
-        if (!this.#paused || !this.#inbox.hasRoom) return
-        this.#paused = false
-        this.#socket?.resume()
-      }
-    )
+  #take(): void {
+    if (this.#fork === undefined) return
+    this.#inbox.take(this.#fork, () => this.#closed || this.#hasRoom())
+    if (!this.#paused || !this.#inbox.hasRoom) return
+    this.#paused = false
+    this.#socket?.resume()
+  }
+
+  #hasRoom(): boolean {
+    if (this.#mailbox.full) this.flush()
+    return !this.#mailbox.full
   }
 
   /**
@@ -329,18 +338,19 @@ export class Connection implements Hub.Writer, Outlet {
       const now = yield* Clock.currentTimeMillis
       this.#openedAt = now
       this.#nextPing = now + Math.random() * Duration.toMillis(this.#config.ping_interval)
+      this.#fork = Runtime.runFork(yield* Effect.runtime<never>())
       while (this.#ended === undefined) {
         this.flush()
-        yield* this.#take()
+        this.#take()
         yield* this.#park
       }
       yield* this.#finish(socket, session, this.#ended)
     }).pipe(
-      Effect.onInterrupt(() =>
+      Effect.onError(() =>
         Effect.suspend(() => {
           socket.terminate()
           this.#metrics.dropped.connection_closed.add(this.#mailbox.discard())
-          return this.#leave(session, this.#ended ?? Codes.serverError)
+          return Effect.zipRight(this.#inbox.discard, this.#leave(session, this.#ended ?? Codes.serverError))
         })
       ),
       Effect.annotateLogs("client", this.id)
@@ -384,7 +394,7 @@ export class Connection implements Hub.Writer, Outlet {
   get #settle(): Effect.Effect<void> {
     return Effect.gen(this, function* () {
       for (;;) {
-        yield* this.#take()
+        this.#take()
         if (this.#inbox.isIdle) return
         yield* this.#park
       }

@@ -7,6 +7,7 @@
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Auth from "./Auth.ts"
 import * as Channel from "./Channel.ts"
@@ -187,6 +188,13 @@ export class Hooks extends Context.Tag("fanfare/Hooks")<
   }
 >() {}
 
+/**
+ * Asks a hook in this step. What it has decided at once is an `Exit`, anything
+ * else the rest of its deliberation; that it throws is a defect.
+ */
+export const ask = <A>(hook: () => Effect.Effect<A, Rejected>): Effect.Effect<A, Rejected> =>
+  Either.getOrElse(Either.try(hook), (defect) => Effect.die(defect))
+
 const rejected = (error: Codes.ErrorCode, detail: string): Rejected =>
   new Rejected({ code: error.code, message: error.message, detail })
 
@@ -208,17 +216,10 @@ const fromConfig = (config: ServerConfig.Config, auth: Context.Tag.Service<Auth.
     return name === undefined ? "channel.without_namespace" : `namespace "${name}"`
   }
 
-  const namespaceOf = (channel: string): Effect.Effect<Namespace.Namespace, Rejected> => {
-    const namespace = Namespace.find(channels, channel)
-    return namespace === undefined
-      ? Effect.fail(
-          rejected(
-            Codes.unknownChannel,
-            `no namespace "${Channel.namespace(channel)}"; known: ${Namespace.known(channels)}`
-          )
-        )
-      : Effect.succeed(namespace)
-  }
+  const unknown = (channel: string): Effect.Effect<never, Rejected> =>
+    Effect.fail(
+      rejected(Codes.unknownChannel, `no namespace "${Channel.namespace(channel)}"; known: ${Namespace.known(channels)}`)
+    )
 
   /** Permits what the namespace permits; a refusal names the options that are missing. */
   const permit =
@@ -231,18 +232,18 @@ const fromConfig = (config: ServerConfig.Config, auth: Context.Tag.Service<Auth.
       readonly channel: string
       readonly client: ClientInfo
       readonly subscribed?: boolean
-    }): Effect.Effect<void, Rejected> =>
-      Effect.flatMap(namespaceOf(channel), (namespace) => {
-        const missing = Permissions.missing(namespace, right, {
-          isAnonymous: client.user === "",
-          isSubscribed: subscribed
-        })
-        return missing.length === 0
-          ? Effect.void
-          : Effect.fail(
-              rejected(Codes.permissionDenied, `${missing.join(" and ")} of ${where(channel)} would permit it`)
-            )
+    }): Effect.Effect<void, Rejected> => {
+      const namespace = Namespace.find(channels, channel)
+      if (namespace === undefined) return unknown(channel)
+      const missing = Permissions.missing(namespace, right, {
+        isAnonymous: client.user === "",
+        isSubscribed: subscribed
       })
+      // What is decided already is said as such: then it can be had without a fiber.
+      return missing.length === 0
+        ? Effect.void
+        : Effect.fail(rejected(Codes.permissionDenied, `${missing.join(" and ")} of ${where(channel)} would permit it`))
+    }
 
   const connect = (token: string): Effect.Effect<Accepted, Rejected> => {
     if (token !== "") {
@@ -301,7 +302,7 @@ const fromConfig = (config: ServerConfig.Config, auth: Context.Tag.Service<Auth.
       const verified = verify(request, rejected(Codes.tokenExpired, "the token has expired"), (detail) =>
         rejected(Codes.permissionDenied, detail)
       )
-      return Effect.zipRight(namespaceOf(request.channel), verified)
+      return Namespace.find(channels, request.channel) === undefined ? unknown(request.channel) : verified
     },
     onSubRefresh: (request) =>
       verify(request, rejected(Codes.expired, "the token has expired"), (detail) => ended(Codes.invalidToken, detail)),

@@ -162,8 +162,14 @@ const make = Effect.gen(function* () {
   const takeSlice = (): ReadonlyArray<Arrival> => {
     let count = 0
     let bytes = 0
-    while (count < inbox.length && count < SLICE_PUBLICATIONS && (count === 0 || bytes < SLICE_BYTES)) {
-      bytes += weigh(inbox[count])
+    const per = new Map<Entry, number>()
+    while (count < inbox.length && count < 1024) {
+      const one = inbox[count]!
+      const had = per.get(one.entry) ?? 0
+      if (had >= SLICE_BYTES + SLICE_PUBLICATIONS) break
+      const w = weigh(one)
+      per.set(one.entry, had + w + 512)
+      bytes += w
       count++
     }
     const slice = inbox.slice(0, count)
@@ -290,14 +296,13 @@ const make = Effect.gen(function* () {
   const abreast = (entry: Entry, page: History.Page, want: Want): Effect.Effect<void, Broker.BrokerError> =>
     Effect.suspend(() => {
       if (entry.isAbreast(page, want)) return Effect.void
-      return Effect.async<void>((resume) => {
+      const behind = Effect.async<void>((resume) => {
         const stop = entry.watch(() => {
           if (entry.isAbreast(page, want)) resume(Effect.sync(stop))
         })
         return Effect.sync(stop)
       })
-    }).pipe(
-      within(
+      return within(
         ABREAST_TIMEOUT,
         () =>
           new Broker.BrokerError({
@@ -305,8 +310,8 @@ const make = Effect.gen(function* () {
             channel: entry.channel,
             message: `subscribe "${entry.channel}": this instance is behind`
           })
-      )
-    )
+      )(behind)
+    })
 
   const history = (kept: Broker.Kept, range: History.Range): Effect.Effect<History.Page, Broker.BrokerError> =>
     reads.withPermits(1)(broker.history(kept, range))

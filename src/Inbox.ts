@@ -3,10 +3,14 @@
  *
  * Tasks are taken in the order received. Those of one lane run one after
  * another, lanes side by side, an exclusive task alone, heavy ones `HEAVY` at a
- * time, so that their replies are bounded. Owner: the connection,
- * whose fiber takes tasks and is the parent of those that run. Capacity:
- * `WAITING` tasks, then the connection stops reading (so that it may be passed
- * by what one read of 64 KiB held); at most `IN_FLIGHT` are taken at a time.
+ * time, so that their replies are bounded. Owner: the connection, which ends
+ * what runs when it ends. Capacity: `WAITING` tasks, then the connection stops
+ * reading (so that it may be passed by what one read of 64 KiB held); at most
+ * `IN_FLIGHT` are taken at a time.
+ *
+ * A task starts in the step in which it may, in the callback of the socket that
+ * read it, without a fiber where it can be done so, or in one of its own: no
+ * other fiber has to wake up for it.
  */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -19,6 +23,9 @@ const IN_FLIGHT = 32
 /** Heavy tasks among them, at most. */
 const HEAVY = 4
 
+/** Starts a fiber at once. */
+export type Fork = (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
+
 /** Tasks of one client. */
 export class Inbox {
   #waiting: Array<Task> = []
@@ -26,7 +33,11 @@ export class Inbox {
   #heavy = 0
   #exclusive = false
   #stopped = false
+  /** Lanes in which a task has its turn, and the tasks that come after it there. */
   readonly #lanes = new Map<string, Array<Task>>()
+  /** Tasks whose turn has come: they start one after another, not within each other. */
+  readonly #due: Array<Task> = []
+  #isStarting = false
   readonly #running = new Set<Fiber.RuntimeFiber<void>>()
   readonly #changed: () => void
 
@@ -59,19 +70,32 @@ export class Inbox {
     this.#stopped = true
   }
 
-  /** Starts tasks, as children of the fiber that runs this, while the bounds and `mayTake` permit it. */
-  take(mayTake: () => boolean): Effect.Effect<void> {
-    return Effect.whileLoop({
-      while: () => this.#isNextDue() && mayTake(),
-      body: () => this.#start(this.#waiting.shift() as Task),
-      step: () => undefined
-    })
+  /** Takes tasks while the bounds and `mayTake` permit it. */
+  take(fork: Fork, mayTake: () => boolean): void {
+    while (this.#isNextDue() && mayTake()) {
+      const task = this.#waiting.shift() as Task
+      this.#inFlight++
+      this.#exclusive = task.exclusive
+      if (task.isHeavy) this.#heavy++
+      const lane = this.#lanes.get(task.lane)
+      if (lane !== undefined) {
+        lane.push(task)
+        continue
+      }
+      this.#lanes.set(task.lane, [])
+      this.#start(fork, task)
+    }
   }
 
   /** Interrupts what runs, and forgets what waits. */
   get discard(): Effect.Effect<void> {
     return Effect.suspend(() => {
+      this.#stopped = true
       this.#waiting = []
+      for (const lane of this.#lanes.values()) {
+        this.#inFlight -= lane.length
+        lane.length = 0
+      }
       return Fiber.interruptAll([...this.#running])
     })
   }
@@ -83,44 +107,40 @@ export class Inbox {
     return !next.exclusive || this.#inFlight === 0
   }
 
-  #start(task: Task): Effect.Effect<void> {
-    this.#inFlight++
-    this.#exclusive = task.exclusive
-    if (task.isHeavy) this.#heavy++
-    const lane = this.#lanes.get(task.lane)
-    if (lane !== undefined) {
-      lane.push(task)
-      return Effect.void
-    }
-    const tasks = [task]
-    this.#lanes.set(task.lane, tasks)
-    return Effect.map(Effect.fork(this.#runLane(task.lane, tasks)), (fiber) => {
-      this.#running.add(fiber)
-      fiber.addObserver(() => {
-        this.#running.delete(fiber)
-        this.#changed()
-      })
-    })
+  #start(fork: Fork, first: Task): void {
+    this.#due.push(first)
+    if (this.#isStarting) return
+    this.#isStarting = true
+    for (let task = this.#due.shift(); task !== undefined; task = this.#due.shift()) this.#run(fork, task)
+    this.#isStarting = false
   }
 
-  #runLane(lane: string, tasks: Array<Task>): Effect.Effect<void> {
-    return Effect.whileLoop({
-      while: () => {
-        if (tasks.length > 0) return true
-        this.#lanes.delete(lane)
-        return false
-      },
-      body: () => {
-        const { isHeavy, run } = tasks.shift() as Task
-        // Also one that ends as interrupted, from within, has ended.
-        return Effect.as(Effect.exit(run), isHeavy)
-      },
-      step: (isHeavy) => {
-        this.#inFlight--
-        if (isHeavy) this.#heavy--
-        this.#exclusive = false
-        this.#changed()
-      }
-    })
+  #run(fork: Fork, task: Task): void {
+    let hasTurn = true
+    const passOn = (): void => {
+      if (!hasTurn) return
+      hasTurn = false
+      const next = this.#lanes.get(task.lane)?.shift()
+      if (next === undefined) this.#lanes.delete(task.lane)
+      else this.#start(fork, next)
+    }
+    const ended = (): void => {
+      this.#inFlight--
+      if (task.isHeavy) this.#heavy--
+      this.#exclusive = false
+      passOn()
+      this.#changed()
+    }
+    const inFiber = (effect: Effect.Effect<void>): void => {
+      const fiber = fork(effect)
+      this.#running.add(fiber)
+      // Also one that ends as interrupted, from within, has ended.
+      fiber.addObserver(() => {
+        this.#running.delete(fiber)
+        ended()
+      })
+    }
+    const isDone = task.now?.(passOn, (rest) => (rest === undefined ? ended() : inFiber(rest)))
+    if (isDone !== true) inFiber(task.run(passOn))
   }
 }

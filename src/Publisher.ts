@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { Buffer } from "node:buffer"
 import * as Broker from "./Broker.ts"
@@ -53,6 +54,8 @@ export interface Options {
    * first time. With it a publish that timed out can be repeated safely.
    */
   readonly idempotencyKey?: string
+  /** See `Broker.PublishOptions`. */
+  readonly onSent?: () => void
 }
 
 /** Publishes to channels. */
@@ -77,6 +80,17 @@ export class Publisher extends Context.Tag("fanfare/Publisher")<
       publication: Publication.Publication,
       options?: Options
     ) => Effect.Effect<History.Position | undefined, Broker.BrokerError | InvalidPublication>
+    /**
+     * The same without a fiber; `done` is called once, maybe within this call.
+     * `false`: that cannot be, since it would have to wait or is traced, and
+     * nothing was done.
+     */
+    readonly unsafePublishRaw: (
+      channel: string,
+      publication: Publication.Publication,
+      options: Options,
+      done: (result: Exit.Exit<History.Position | undefined, Broker.BrokerError | InvalidPublication>) => void
+    ) => boolean
     /**
      * Pushes a JSON value to every connection of a user that speaks the client
      * protocol, on every instance, outside of any channel. Success means that
@@ -140,6 +154,25 @@ const make = Effect.gen(function* () {
     metrics.publishDuration[result].observe((performance.now() - began) / 1000)
   }
 
+  /** What the broker is to carry, and how. A position is its to give, also where a publication is passed on that had one. */
+  const prepare = (
+    channel: string,
+    publication: Publication.Publication,
+    { tags, skipHistory, idempotencyKey, onSent }: Options,
+    traceparent?: string
+  ): readonly [Publication.Publication, Broker.PublishOptions] => {
+    const retention = skipHistory === true ? undefined : Namespace.retention(config.channel, channel)
+    const { offset: _offset, epoch: _epoch, traceparent: _traceparent, ...content } = publication
+    return [
+      { ...content, ...(tags === undefined ? {} : { tags }), ...(traceparent === undefined ? {} : { traceparent }) },
+      {
+        ...(retention === undefined ? {} : { retention }),
+        ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+        ...(onSent === undefined ? {} : { onSent })
+      }
+    ]
+  }
+
   const publishRaw = (
     channel: string,
     publication: Publication.Publication,
@@ -152,15 +185,7 @@ const make = Effect.gen(function* () {
         const invalid = check(channel, publication.data) ?? checkOptions(channel, options)
         if (invalid !== undefined) return Effect.fail(invalid)
         const began = performance.now()
-        const { tags, skipHistory, idempotencyKey } = options
-        const retention = skipHistory === true ? undefined : Namespace.retention(config.channel, channel)
-        // A position is the broker's to give, also where a publication is passed on that had one.
-        const { offset: _offset, epoch: _epoch, traceparent: _traceparent, ...content } = publication
-        const tagged = tags === undefined ? content : { ...content, tags }
-        const accepted = broker.publish(channel, traceparent === undefined ? tagged : { ...tagged, traceparent }, {
-          ...(retention === undefined ? {} : { retention }),
-          ...(idempotencyKey === undefined ? {} : { idempotencyKey })
-        })
+        const accepted = broker.publish(channel, ...prepare(channel, publication, options, traceparent))
         return Effect.tapBoth(accepted, {
           onSuccess: () => Effect.sync(() => answered("accepted", began)),
           onFailure: () => Effect.sync(() => answered("failed", began))
@@ -168,8 +193,30 @@ const make = Effect.gen(function* () {
       }
     )
 
+  const isTraced = yield* Tracing.isOn
+
+  const unsafePublishRaw: Context.Tag.Service<Publisher>["unsafePublishRaw"] = (
+    channel,
+    publication,
+    options,
+    done
+  ) => {
+    if (isTraced) return false
+    const invalid = check(channel, publication.data) ?? checkOptions(channel, options)
+    if (invalid !== undefined) {
+      done(Exit.fail(invalid))
+      return true
+    }
+    const began = performance.now()
+    return broker.unsafePublish(channel, ...prepare(channel, publication, options), (result) => {
+      answered(Exit.isSuccess(result) ? "accepted" : "failed", began)
+      done(result)
+    })
+  }
+
   return Publisher.of({
     publishRaw,
+    unsafePublishRaw,
     publish: (channel, data, options) =>
       Effect.flatMap(
         Effect.suspend(() => toJson(channel, data)),

@@ -28,7 +28,17 @@ export interface Task {
   readonly exclusive: boolean
   /** Its reply may be as long as `client.reply_max_size`: only a few of them run at a time. */
   readonly isHeavy: boolean
-  readonly run: Effect.Effect<void>
+  /**
+   * `passOn` gives the turn in the lane to the next task before this one is
+   * done; the end of it does so otherwise.
+   */
+  readonly run: (passOn: () => void) => Effect.Effect<void>
+  /**
+   * The same without a fiber, where that can be: calls `done` in the end, maybe
+   * within this call, with what is left to do in a fiber. `false`: it cannot
+   * be, and `run` has to.
+   */
+  readonly now?: ((passOn: () => void, done: (rest?: Effect.Effect<void>) => void) => boolean) | undefined
 }
 
 /** The connection as its session sees it. */

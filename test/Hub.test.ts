@@ -83,6 +83,7 @@ const start = (stub: Stub, check = "20m") =>
       name: "stub",
       state,
       publish: () => Effect.succeed(undefined),
+      unsafePublish: () => false,
       removeHistory: () => Effect.void,
       history: (_, range) =>
         Effect.zipRight(

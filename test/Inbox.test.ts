@@ -12,19 +12,16 @@ const bench = Effect.gen(function* () {
     lane: name,
     exclusive: false,
     isHeavy,
-    run: Effect.zipRight(
-      Effect.sync(() => begun.push(name)),
-      run
-    )
+    run: () =>
+      Effect.zipRight(
+        Effect.sync(() => begun.push(name)),
+        run
+      )
   })
   return { begun, gate, task }
 })
 
-const take = (inbox: Inbox) =>
-  Effect.zipRight(
-    inbox.take(() => true),
-    Effect.yieldNow()
-  )
+const take = (inbox: Inbox) => Effect.sync(() => inbox.take(Effect.runFork, () => true))
 
 describe("Inbox, heavy tasks", () => {
   it.scoped("run four at a time; what comes behind the fifth waits with it", () =>
@@ -54,7 +51,7 @@ describe("Inbox, heavy tasks", () => {
       inbox.push({ ...task("alone", true, Effect.interrupt), exclusive: true })
       inbox.push(task("last", true, Effect.void))
       while (begun.length < 7) {
-        yield* inbox.take(() => true)
+        yield* take(inbox)
         yield* watched.until(() => inbox.isIdle, "they are done")
       }
       expect(begun).toEqual([...Array.from({ length: 5 }, () => "one lane"), "alone", "last"])

@@ -25,8 +25,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import { Buffer } from "node:buffer"
 import {
   Broker,
-  BrokerError,
-  type BrokerFailure,
+  type BrokerError,
   type BrokerState,
   type Kept,
   type PublishOptions,
@@ -41,19 +40,13 @@ import type { Publication } from "../protocol/Publication.ts"
 import * as ServerConfig from "../ServerConfig.ts"
 import * as Tracing from "../Tracing.ts"
 import * as Envelope from "./Envelope.ts"
+import * as InFlight from "./InFlight.ts"
 import { Link as SharedLink } from "./Link.ts"
 import * as Streams from "./RedisStreams.ts"
 import * as Subscriptions from "./Subscriptions.ts"
 
-/** The broker's answer to a publish or subscribe has to come within this. */
-const DEADLINE = Duration.seconds(1)
-
 /** A link has to be open within this; a server that accepts and stays silent must not end the attempts. */
 const OPEN_TIMEOUT = Duration.seconds(3)
-
-/** Publishes without an answer yet; at the bound further ones fail as `Overloaded`. */
-const IN_FLIGHT = 16_384
-const IN_FLIGHT_BYTES = 32 * 1024 * 1024
 
 /** A link that lived so long was healthy: the next outage starts with the shortest delay again. */
 const HEALTHY_AFTER = Duration.seconds(5)
@@ -135,11 +128,6 @@ const make = (url: Redacted.Redacted) =>
     let target: Streams.Target | undefined
     let sink: Sink | undefined
     let hearControl: ((message: string) => void) | undefined
-    let inFlight = 0
-    let inFlightBytes = 0
-
-    const failure = (reason: BrokerFailure, channel: string, what: string, cause?: unknown): BrokerError =>
-      new BrokerError({ reason, channel, message: `${what} "${channel}": ${reason}`, cause })
 
     const commandsOf = ({ subscriber: { redis } }: Link): Subscriptions.Commands<Redis.LinkLost> => ({
       isRefusal: Redis.isRefusal,
@@ -252,63 +240,22 @@ const make = (url: Redacted.Redacted) =>
       })
     )
 
-    const overloaded = (channel: string, what: string): BrokerError | undefined => {
-      if (inFlight < IN_FLIGHT && inFlightBytes < IN_FLIGHT_BYTES) return undefined
-      metrics.limits.publishes_in_flight.add()
-      return failure("Overloaded", channel, what)
-    }
-
-    /** Runs a command of `bytes` within the deadline and the bounds. `lost`: what it means that the link broke before the answer. */
-    const send = <A>(
-      channel: string,
-      what: string,
-      bytes: number,
-      lost: BrokerFailure,
-      run: () => Promise<A>
-    ): Effect.Effect<A, BrokerError> =>
-      Effect.async<A, BrokerError>((resume) => {
-        // In the step that counts it: all commands of a turn of the scheduler are on their way here before the first is.
-        const refused = overloaded(channel, what)
-        if (refused !== undefined) return resume(Effect.fail(refused))
-        inFlight++
-        inFlightBytes += bytes
-        // Counted until Redis answers or the link is gone: a deadline does not take it off the wire.
-        const settled = (result: Effect.Effect<A, BrokerError>): void => {
-          inFlight--
-          inFlightBytes -= bytes
-          resume(result)
-        }
-        run().then(
-          (answer) => settled(Effect.succeed(answer)),
-          (cause: unknown) =>
-            settled(Effect.fail(failure(Redis.isReply(cause) ? "Failed" : lost, channel, what, cause)))
-        )
-      }).pipe(within(DEADLINE, () => failure("Timeout", channel, what)))
-
-    const bounded = <A>(
-      at: Streams.Target | undefined,
-      channel: string,
-      what: string,
-      bytes: number,
-      lost: BrokerFailure,
-      run: (at: Streams.Target) => Promise<A>
-    ): Effect.Effect<A, BrokerError> => {
-      if (at === undefined) return Effect.fail(failure("NotLive", channel, what))
-      // Here too: a deadline for what is refused anyway costs more than all the rest, when load is to be shed.
-      const refused = overloaded(channel, what)
-      return refused === undefined ? send(channel, what, bytes, lost, () => run(at)) : Effect.fail(refused)
-    }
+    const { send, unsafeSend } = yield* InFlight.make(metrics)
 
     /** A command that changes nothing: without its answer it is as if it had not been sent. */
     const query = <A>(channel: string, what: string, run: (at: Streams.Target) => Promise<A>) =>
-      Effect.suspend(() => bounded(target, channel, what, 0, "NotLive", run))
+      Effect.suspend(() => send(target, { channel, what, bytes: 0, lost: "NotLive" }, run))
+
+    const unsafePublish: Context.Tag.Service<Broker>["unsafePublish"] = (channel, publication, options, done) => {
+      const envelope = Envelope.encode(publication)
+      const about = { channel, what: "publish", bytes: Buffer.byteLength(envelope), lost: "Failed" } as const
+      unsafeSend(link && target, about, (at) => Streams.publish(at, channel, envelope, options), done)
+      return true
+    }
 
     const publish = (channel: string, publication: Publication, options: PublishOptions = {}) =>
-      Effect.suspend(() => {
-        const envelope = Envelope.encode(publication)
-        return bounded(link && target, channel, "publish", Buffer.byteLength(envelope), "Failed", (at) =>
-          Streams.publish(at, channel, envelope, options)
-        )
+      Effect.async<History.Position | undefined, BrokerError>((resume) => {
+        unsafePublish(channel, publication, options, resume)
       })
 
     const positions = (kept: ReadonlyArray<Kept>) =>
@@ -340,37 +287,43 @@ const make = (url: Redacted.Redacted) =>
     const sharedLink = SharedLink.of({
       state,
       run: (channel, what, changes, command) =>
-        Effect.suspend(() => bounded(target, channel, what, 0, changes ? "Failed" : "NotLive", command))
+        Effect.suspend(() =>
+          send(target, { channel, what, bytes: 0, lost: changes ? "Failed" : "NotLive" }, command)
+        )
     })
 
     const broker = Broker.of({
       name: "redis",
       state,
       publish,
+      unsafePublish,
       positions,
       history: (kept: Kept, range: History.Range) =>
         query(kept.channel, "read the history of", (at) => Streams.read(at, kept, range)),
       removeHistory: (channel) =>
-        Effect.suspend(() =>
-          Effect.asVoid(
-            bounded(target, channel, "remove the history of", 0, "Failed", (at) => Streams.remove(at, channel))
-          )
-        ),
+        Effect.suspend(() => {
+          const about = { channel, what: "remove the history of", bytes: 0, lost: "Failed" } as const
+          return Effect.asVoid(send(target, about, (at) => Streams.remove(at, channel)))
+        }),
       subscribe: (channel) =>
         Effect.suspend(() => {
-          if (link === undefined) return Effect.fail(failure("NotLive", channel, "subscribe"))
-          return subscriptions.want(keys.topic(channel)).pipe(
-            Effect.mapError((error) => failure("Failed", channel, "subscribe", error)),
-            within(DEADLINE, () => failure("Timeout", channel, "subscribe"))
+          if (link === undefined) return Effect.fail(InFlight.failure("NotLive", channel, "subscribe"))
+          const topic = keys.topic(channel)
+          const wanted = Effect.mapError(subscriptions.want(topic), (error) =>
+            InFlight.failure("Failed", channel, "subscribe", error)
           )
+          // Most newcomers come to a channel that is heard already, and wait for nothing.
+          return subscriptions.isConfirmed(topic)
+            ? wanted
+            : within(InFlight.DEADLINE, () => InFlight.failure("Timeout", channel, "subscribe"))(wanted)
         }),
       unsubscribe: (channel) => subscriptions.release(keys.topic(channel)),
       sendControl: (message, to) =>
-        Effect.suspend(() =>
-          bounded(link && target, "", "send a control message", Buffer.byteLength(message), "Failed", ({ client }) =>
-            client.redis.publish(keys.control(to), message)
-          )
-        ),
+        Effect.suspend(() => {
+          const bytes = Buffer.byteLength(message)
+          const about = { channel: "", what: "send a control message", bytes, lost: "Failed" } as const
+          return send(link && target, about, ({ client }) => client.redis.publish(keys.control(to), message))
+        }),
       listenControl,
       attach: (one) =>
         Effect.acquireRelease(

@@ -183,11 +183,16 @@ export const publish = (
   { client, runId, keys }: Target,
   channel: string,
   envelope: string,
-  { retention, idempotencyKey }: Broker.PublishOptions
+  { retention, idempotencyKey, onSent }: Broker.PublishOptions
 ): Promise<History.Position | undefined> => {
   const topic = keys.topic(channel)
   if (retention === undefined) {
-    if (idempotencyKey === undefined) return client.redis.publish(topic, envelope).then(() => undefined)
+    if (idempotencyKey === undefined) {
+      const answer = client.redis.publish(topic, envelope)
+      // Not after a script: one that Redis has forgotten is sent again, behind what was sent meanwhile.
+      onSent?.()
+      return answer.then(() => undefined)
+    }
     return client
       .run("fanfarePublishOnce", keys.idempotency(channel, idempotencyKey), WINDOW, topic, envelope)
       .then(() => undefined)

@@ -1,9 +1,10 @@
 /** What a connected client of the client protocol asks for, command by command; `connect` is not among them. */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
 import type * as Broker from "../Broker.ts"
 import * as History from "../History.ts"
-import type * as Hooks from "../Hooks.ts"
+import * as Hooks from "../Hooks.ts"
 import * as Namespace from "../Namespace.ts"
 import * as Codes from "../protocol/Codes.ts"
 import type * as Command from "../protocol/Command.ts"
@@ -11,7 +12,7 @@ import * as Json from "../protocol/Json.ts"
 import * as Publication from "../protocol/Publication.ts"
 import type * as Publisher from "../Publisher.ts"
 import * as ServerConfig from "../ServerConfig.ts"
-import { type Outlet, type Services, ttl } from "../Session.ts"
+import { type Outlet, type Services, type Task, ttl } from "../Session.ts"
 import { version } from "../version.ts"
 import type { Answers } from "./Answers.ts"
 import type { Subscriptions } from "./Subscriptions.ts"
@@ -32,10 +33,15 @@ export interface Asker {
 const refusalOfPublication = (error: Publisher.InvalidPublication): Codes.ErrorCode =>
   error.reason === "UnknownNamespace" ? Codes.unknownChannel : Codes.badRequest
 
+/** A command on a channel, for the log. */
+const whatOf = ({ method, params }: Pick<Extract<Command.Command, { params: { channel: string } }>, "method" | "params">) =>
+  `${method} ${JSON.stringify(params.channel)}`
+
+/** How a command is carried out; see `Task`. */
+export type Carried = Pick<Task, "run" | "now">
+
 /** How the commands of one client are carried out. None of them fails. */
-export const make = (
-  asker: Asker
-): ((command: Exclude<Command.Command, { method: "connect" }>) => Effect.Effect<void>) => {
+export const make = (asker: Asker): ((command: Exclude<Command.Command, { method: "connect" }>) => Carried) => {
   const { answers, client, outlet, services, subscriptions } = asker
   const { config, hooks, hub, metrics, presence, publisher } = services
   /** Runs a command on a channel; what it fails with is its answer. */
@@ -43,7 +49,7 @@ export const make = (
     { id, method, params }: Extract<Command.Command, { params: { channel: string } }>,
     run: (channel: string, what: string) => Effect.Effect<void, E>
   ): Effect.Effect<void> => {
-    const what = `${method} ${JSON.stringify(params.channel)}`
+    const what = whatOf({ method, params })
     return Either.match(ServerConfig.parseChannel(config, params.channel), {
       onLeft: (problem) => answers.refuse(id, Codes.badRequest, what, problem),
       onRight: (channel) =>
@@ -91,21 +97,51 @@ export const make = (
       )
     })
 
-  const publish = (command: Of<"publish">) =>
-    onChannel(command, (channel, what) => {
-      const { id, data } = command
-      if (data === undefined) return answers.refuse(id, Codes.badRequest, what, "no data")
-      return hooks.onPublish({ client: client(), channel, data, subscribed: subscriptions.has(channel) }).pipe(
-        Effect.zipRight(
-          publisher.publishRaw(channel, Publication.fromJson(data, subscriptions.infoIn(channel))).pipe(
-            Effect.zipRight(answers.result(id, "publish", Json.EMPTY)),
-            Effect.catchTag("InvalidPublication", (error) =>
-              answers.refuse(id, refusalOfPublication(error), what, error.message)
+  const publish = (command: Of<"publish">): Carried => {
+    const { id, data } = command
+    const { channel } = command.params
+    // Asked once, whichever way the command takes.
+    let decision: Effect.Effect<void, Hooks.Rejected> | undefined
+    const ask = (raw: string) =>
+      (decision ??= Hooks.ask(() =>
+        hooks.onPublish({ client: client(), channel, data: raw, subscribed: subscriptions.has(channel) })
+      ))
+    const publication = (raw: string) => Publication.fromJson(raw, subscriptions.infoIn(channel))
+    const invalid = (error: Publisher.InvalidPublication, what: string) =>
+      answers.refuse(id, refusalOfPublication(error), what, error.message)
+
+    return {
+      run: (onSent) =>
+        onChannel(command, (_, what) => {
+          if (data === undefined) return answers.refuse(id, Codes.badRequest, what, "no data")
+          return Effect.zipRight(
+            ask(data),
+            Effect.suspend(() => publisher.publishRaw(channel, publication(data), { onSent })).pipe(
+              Effect.zipRight(answers.result(id, "publish", Json.EMPTY)),
+              Effect.catchTag("InvalidPublication", (error) => invalid(error, what))
             )
           )
-        )
-      )
-    })
+        }),
+      now: (onSent, done) => {
+        // What is refused is logged, in a fiber.
+        if (data === undefined || Either.isLeft(ServerConfig.parseChannel(config, channel))) return false
+        const decided = ask(data)
+        if (!Exit.isExit(decided) || Exit.isFailure(decided)) return false
+        return publisher.unsafePublishRaw(channel, publication(data), { onSent }, (result) => {
+          if (Exit.isSuccess(result)) {
+            outlet.send(Json.reply(id, "publish", Json.EMPTY))
+            return done()
+          }
+          const failed = Effect.catchAll(result, (error) =>
+            error._tag === "InvalidPublication"
+              ? invalid(error, whatOf(command))
+              : answers.unavailable(id, error, whatOf(command))
+          )
+          done(Effect.asVoid(failed))
+        })
+      }
+    }
+  }
 
   const history = (command: Of<"history">) =>
     onChannel(command, (channel, what) => {
@@ -193,7 +229,7 @@ export const make = (
       )
     )
 
-  return (command) => {
+  const others = (command: Exclude<Command.Command, { method: "connect" | "publish" }>): Effect.Effect<void> => {
     switch (command.method) {
       case "subscribe":
         return subscribe(command)
@@ -201,8 +237,6 @@ export const make = (
         return unsubscribe(command)
       case "sub_refresh":
         return subRefresh(command)
-      case "publish":
-        return publish(command)
       case "history":
         return history(command)
       case "presence":
@@ -219,4 +253,6 @@ export const make = (
         return answers.result(command.id, "ping", Json.EMPTY)
     }
   }
+
+  return (command) => (command.method === "publish" ? publish(command) : { run: () => others(command) })
 }

@@ -4,14 +4,16 @@
  * closes the socket with a code that says why.
  */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Broker from "../Broker.ts"
 import type * as Clients from "../Clients.ts"
-import type * as Hooks from "../Hooks.ts"
+import * as Hooks from "../Hooks.ts"
 import type * as Hub from "../Hub.ts"
 import { Bucket } from "../internal/Bucket.ts"
 import * as Codes from "../protocol/Codes.ts"
 import * as Publication from "../protocol/Publication.ts"
-import { commandSpan, farewell, isOver, type Outlet, type Services, type Session, Subscription } from "../Session.ts"
+import type * as Publisher from "../Publisher.ts"
+import { commandSpan, farewell, isOver, type Outlet, type Services, type Session, Subscription, type Task } from "../Session.ts"
 import * as Tracing from "../Tracing.ts"
 import { Attendance } from "./Attendance.ts"
 
@@ -31,6 +33,8 @@ export interface About {
   readonly expiresAt: number | undefined
   readonly granted: Hooks.Granted
 }
+
+type Failure = Hooks.Rejected | Broker.BrokerError | Publisher.InvalidPublication
 
 /** A session on a plain socket. */
 export const make = (services: Services, outlet: Outlet, about: About): Plain => {
@@ -57,9 +61,9 @@ export const make = (services: Services, outlet: Outlet, about: About): Plain =>
   const author = (): Publication.ClientInfo =>
     granted.info === undefined ? client : { ...client, chanInfo: granted.info }
 
-  const publish = (data: string): Effect.Effect<void> =>
-    Effect.suspend(() => hooks.onPublish({ client, channel, data, subscribed: true })).pipe(
-      Effect.zipRight(Effect.suspend(() => publisher.publishRaw(channel, Publication.fromText(data, author())))),
+  /** What a publication fails with costs the connection: it has no other way to be told. */
+  const guarded = (publish: () => Effect.Effect<unknown, Failure>): Effect.Effect<void> =>
+    Effect.suspend(publish).pipe(
       Effect.catchTags({
         Rejected: (rejected) =>
           Effect.sync(() =>
@@ -79,12 +83,36 @@ export const make = (services: Services, outlet: Outlet, about: About): Plain =>
           Effect.sync(() => outlet.end(Codes.publishFailed, "a defect, logged above"))
         )
       ),
+      Effect.asVoid,
       Tracing.span("command.publish", () => commandSpan(client, channel)),
       Effect.annotateLogs("channel", channel)
     )
 
-  const submit = (run: Effect.Effect<void>): void =>
-    outlet.submit({ lane: channel, exclusive: false, isHeavy: false, run })
+  const publish = (data: string): Pick<Task, "run" | "now"> => {
+    // Asked once, whichever way the command takes.
+    let decision: Effect.Effect<void, Hooks.Rejected> | undefined
+    const ask = () => (decision ??= Hooks.ask(() => hooks.onPublish({ client, channel, data, subscribed: true })))
+    const publication = () => Publication.fromText(data, author())
+    return {
+      run: (onSent) =>
+        guarded(() =>
+          Effect.zipRight(
+            ask(),
+            Effect.suspend(() => publisher.publishRaw(channel, publication(), { onSent }))
+          )
+        ),
+      now: (onSent, done) => {
+        const decided = ask()
+        if (!Exit.isExit(decided) || Exit.isFailure(decided)) return false
+        return publisher.unsafePublishRaw(channel, publication(), { onSent }, (result) =>
+          Exit.isSuccess(result) ? done() : done(guarded(() => result))
+        )
+      }
+    }
+  }
+
+  const submit = (carried: Pick<Task, "run" | "now">): void =>
+    outlet.submit({ lane: channel, exclusive: false, isHeavy: false, ...carried })
 
   const handle: Clients.Client = {
     info: () => client,
@@ -100,7 +128,7 @@ export const make = (services: Services, outlet: Outlet, about: About): Plain =>
       expiresAt = refreshed.expiresAt
       if (refreshed.info === undefined) return true
       client = { ...client, connInfo: refreshed.info }
-      submit(attendance.showAll)
+      submit({ run: () => attendance.showAll })
       return true
     },
     send: () => undefined,
@@ -123,7 +151,7 @@ export const make = (services: Services, outlet: Outlet, about: About): Plain =>
           const { position, publications } = prepared.join(subscription)
           for (const { data } of publications) outlet.send(data)
           if (hasHistory && position === undefined) return outlet.end(Codes.insufficientState, `"${channel}": gap`)
-          submit(attendance.announce(channel))
+          submit({ run: () => attendance.announce(channel) })
         })
       ),
     pingText: undefined,
@@ -135,7 +163,7 @@ export const make = (services: Services, outlet: Outlet, about: About): Plain =>
       if ((rate?.take(clock.unsafeCurrentTimeMillis()) ?? 0) < 0) {
         // Behind what came before it, which is carried out.
         const why = `client.command_rate is ${command_rate}`
-        submit(Effect.sync(() => outlet.end(Codes.tooManyRequestsDisconnect, why)))
+        submit({ run: () => Effect.sync(() => outlet.end(Codes.tooManyRequestsDisconnect, why)) })
       } else {
         submit(publish(text))
       }

@@ -78,7 +78,7 @@ export const make = (
       return refreshed.info === undefined ? Effect.void : show(refreshed.info)
     })
 
-  const carryOut = Commands.make({ services, outlet, answers, subscriptions, client: () => client, refreshed })
+  const carried = Commands.make({ services, outlet, answers, subscriptions, client: () => client, refreshed })
 
   // ── Connecting ───────────────────────────────────────────────────────────
 
@@ -212,7 +212,7 @@ export const make = (
           ),
         onSuccess: (isDone) => Effect.sync(() => done(isDone))
       }).pipe(Effect.annotateLogs("channel", channel))
-      outlet.submit({ lane: channel, exclusive: false, isHeavy: false, run: task })
+      outlet.submit({ lane: channel, exclusive: false, isHeavy: false, run: () => task })
     })
 
   const subscribe = (channel: string, granted: Hooks.Granted): Effect.Effect<boolean> =>
@@ -258,7 +258,7 @@ export const make = (
       if (outlet.isBusy()) return false
       const told = Effect.sync(() => outlet.send(Json.refreshPush(ttl(services, how.expiresAt))))
       const run = Effect.zipRight(told, refreshed(how))
-      outlet.submit({ lane: "/refresh", exclusive: false, isHeavy: false, run })
+      outlet.submit({ lane: "/refresh", exclusive: false, isHeavy: false, run: () => run })
       return true
     },
     send: (data) => void outlet.deliver(Frame.text(Json.messagePush(data)), false),
@@ -268,12 +268,9 @@ export const make = (
   // ── What the client says ─────────────────────────────────────────────────
 
   // A hook that fails in a way of its own, or ends as interrupted, costs its command, with an answer, and never the connection.
-  const guarded = (command: Command.Command): Effect.Effect<void> => {
+  const guarded = (command: Command.Command, effect: () => Effect.Effect<void>): Effect.Effect<void> => {
     const channel = named(config, channelOf(command))
-    const run = Effect.suspend(() => {
-      if (phase === "refused") return Effect.void
-      return command.method === "connect" ? connect(command) : carryOut(command)
-    }).pipe(
+    const run = Effect.suspend(() => (phase === "refused" ? Effect.void : effect())).pipe(
       Effect.catchAllCause((cause) =>
         Effect.zipRight(
           Effect.logError(`${command.method} failed`, cause),
@@ -293,17 +290,29 @@ export const make = (
   const laneOf = (command: Exclude<Command.Line, { method: "pong" }>): string =>
     channelOf(command) ?? `/${command.method}`
 
-  const task = (command: Command.Command): Task => ({
-    lane: laneOf(command),
-    exclusive: command.method === "connect",
-    isHeavy:
-      command.method === "presence" ||
-      (command.method === "history" && command.params.limit !== 0) ||
-      (command.method === "subscribe" && command.params.recover),
-    run: guarded(command)
-  })
+  const task = (command: Command.Command): Task => {
+    const { now, run } = command.method === "connect" ? { run: () => connect(command) } : carried(command)
+    return {
+      lane: laneOf(command),
+      exclusive: command.method === "connect",
+      isHeavy:
+        command.method === "presence" ||
+        (command.method === "history" && command.params.limit !== 0) ||
+        (command.method === "subscribe" && command.params.recover),
+      run: (passOn) => guarded(command, () => run(passOn)),
+      now:
+        now === undefined || phase !== "connected"
+          ? undefined
+          : (passOn, done) => now(passOn, (rest) => done(rest && guarded(command, () => rest)))
+    }
+  }
 
-  const side = (run: Effect.Effect<void>, lane = "/refused"): Task => ({ lane, exclusive: false, isHeavy: false, run })
+  const side = (run: Effect.Effect<void>, lane = "/refused"): Task => ({
+    lane,
+    exclusive: false,
+    isHeavy: false,
+    run: () => run
+  })
 
   /** What a command costs that is one too many; `undefined`: it is not. */
   const overRate = (id: number, method: string, lane: string): Task | undefined => {

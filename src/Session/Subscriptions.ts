@@ -237,7 +237,7 @@ export class Subscriptions {
     const stay = this.#attendance.stay(channel)
     if (stay === undefined) return
     // Commands that wait already may begin another stay before this one's turn comes.
-    const run = this.#attendance.leave(channel, stay)
+    const run = () => this.#attendance.leave(channel, stay)
     this.#outlet.submit({ lane: channel, exclusive: false, isHeavy: false, run })
   }
 

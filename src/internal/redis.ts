@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { Redis } from "ioredis"
+import { setImmediate } from "node:timers"
 import { atMost } from "./time.ts"
 
 /** A link to Redis could not be opened, or is lost. */
@@ -31,6 +32,8 @@ export interface Client {
   readonly redis: Redis
   /** Runs one of the scripts that it was opened with; Redis gets the text only when it does not know it. */
   readonly run: (script: string, ...args: ReadonlyArray<string | number>) => Promise<unknown>
+  /** Holds what is sent until the end of this turn of the event loop, and sends it in one piece then. */
+  readonly cork: () => void
   /** Never succeeds; fails when the link is lost: closed, or silent for `PING_TIMEOUT`. */
   readonly watch: Effect.Effect<never, LinkLost>
   /** Stops and resumes reading; a paused link is not taken for a dead one. */
@@ -97,6 +100,7 @@ export const open = (
     )
     let problem: unknown
     let paused = false
+    let corked = false
     // Without a listener an error would be thrown; `close` always follows it.
     redis.on("error", (error: unknown) => {
       problem = error
@@ -132,6 +136,16 @@ export const open = (
     return {
       redis,
       run: (script, ...args) => (redis as unknown as Record<string, RunScript>)[script]!(...args),
+      cork: () => {
+        if (corked) return
+        corked = true
+        const { stream } = redis
+        stream.cork()
+        setImmediate(() => {
+          corked = false
+          stream.uncork()
+        })
+      },
       watch: Effect.raceFirst(closed, alive),
       pause: () => {
         paused = true

@@ -1,0 +1,120 @@
+// npm run bench [-- OPTION…]: Fanfare beside its peers, two instances each, on loopback; docs/benchmarks.md says how.
+//
+//   --quick           one short round of the servers that need nothing but npm: less than two minutes
+//   --check           exit code 1 where a bound is missed, or could not be measured
+//   --rounds N        5
+//   --seconds S       length of a measurement, 6
+//   --scenarios A,B   S1, S2 …; all
+//   --peers A,B       file names of bench/peers; all that run here
+//   --out FOLDER      for bench.json, bench.md and bench.svg; reports
+import { execFileSync } from "node:child_process"
+import { existsSync, mkdirSync, writeFileSync } from "node:fs"
+import { cpus, totalmem } from "node:os"
+import { fileURLToPath } from "node:url"
+import { parseArgs } from "node:util"
+import { isPinned } from "./harness/process.mjs"
+import { peers as known, recovering } from "./peers/index.mjs"
+import { judge } from "./report/expectations.mjs"
+import { svg } from "./report/plot.mjs"
+import { markdown } from "./report/table.mjs"
+import { scenarios as all } from "./scenarios/index.mjs"
+
+const { values: options } = parseArgs({
+  options: {
+    quick: { type: "boolean", default: false },
+    check: { type: "boolean", default: false },
+    rounds: { type: "string" },
+    seconds: { type: "string" },
+    scenarios: { type: "string" },
+    peers: { type: "string" },
+    out: { type: "string", default: fileURLToPath(new URL("../reports", import.meta.url)) }
+  }
+})
+
+const fail = (message) => {
+  process.stderr.write(`bench: ${message}\n`)
+  process.exit(2)
+}
+
+const number = (name, quick, full) => {
+  const value = Number(options[name] ?? (options.quick ? quick : full))
+  return Number.isFinite(value) && value > 0 ? value : fail(`--${name}: expected a number above 0`)
+}
+
+const choose = (name, from, quick) => {
+  const ids = options[name]?.split(",") ?? (options.quick ? quick : from.map(({ id }) => id))
+  const unknown = ids.find((id) => !from.some((one) => one.id === id))
+  if (unknown !== undefined) fail(`--${name}: no "${unknown}"; there are ${from.map(({ id }) => id).join(", ")}`)
+  return from.filter(({ id }) => ids.includes(id))
+}
+
+const QUICK_SCENARIOS = ["S1", "S2", "S3", "S5", "start"]
+const QUICK_PEERS = ["fanfare", "batched", "hand-written", "socket-io"]
+
+const rounds = number("rounds", 1, 5)
+const seconds = number("seconds", 1.5, 6)
+const scenarios = choose("scenarios", all, QUICK_SCENARIOS)
+const chosen = choose("peers", known, QUICK_PEERS)
+
+// The peers have packages of their own, which the product must not depend on.
+const own = fileURLToPath(new URL(".", import.meta.url))
+if (!existsSync(`${own}node_modules`)) {
+  process.stderr.write("installing the peers\n")
+  execFileSync("npm", ["ci", "--prefix", own, "--no-audit", "--no-fund"], { stdio: ["ignore", "ignore", "inherit"] })
+}
+
+const refused = chosen.map((peer) => ({ ...peer, why: peer.unavailable() }))
+const unavailable = refused.filter(({ why }) => why !== undefined).map(({ id, name, why }) => ({ id, name, why }))
+const peers = chosen.filter((peer) => peer.unavailable() === undefined)
+
+/** In turns: a round is every scenario, a scenario every server. */
+const turns = Array.from({ length: rounds }, (_, index) => index + 1).flatMap((round) =>
+  scenarios.flatMap((scenario) =>
+    peers
+      .filter(({ id }) => scenario.peers === undefined || scenario.peers.includes(id))
+      .map((peer) => ({ round, scenario, peer }))
+  )
+)
+
+const began = performance.now()
+const runs = []
+for (const { peer, round, scenario } of turns) {
+  const gone = (performance.now() - began) / 1000
+  const left = runs.length === 0 ? "" : `, about ${Math.round((gone / runs.length) * (turns.length - runs.length))} s left`
+  process.stderr.write(`round ${round} of ${rounds}, ${scenario.id}, ${peer.name}: ${runs.length}/${turns.length}${left}\n`)
+  const subject = scenario.needsRecovery === true ? (recovering[peer.id] ?? peer) : peer
+  const run = { round, scenario: scenario.id, peer: peer.id }
+  try {
+    runs.push({ ...run, ...(await scenario.run(subject, { seconds })) })
+  } catch (error) {
+    runs.push({ ...run, fault: error.message })
+  }
+  const { fault } = runs.at(-1)
+  if (fault !== undefined) process.stderr.write(`  refused: ${fault}\n`)
+}
+
+const [{ model }] = cpus()
+const gigabytes = Math.round(totalmem() / 2 ** 30)
+const where = isPinned ? "servers and Redis on core 0, load on core 1" : "cores not pinned"
+const result = {
+  machine: `${model}, ${cpus().length} cores, ${gigabytes} GB, ${process.platform}, Node ${process.version}; ${where}`,
+  rounds,
+  seconds,
+  scenarios: scenarios.map(({ figures, id, title }) => ({ figures, id, title })),
+  peers: peers.map(({ about, id, name }) => ({ about, id, name })),
+  unavailable,
+  runs
+}
+
+mkdirSync(options.out, { recursive: true })
+writeFileSync(`${options.out}/bench.json`, `${JSON.stringify(result, null, 1)}\n`)
+writeFileSync(`${options.out}/bench.md`, `${markdown(result)}\n`)
+writeFileSync(`${options.out}/bench.svg`, svg(result))
+process.stdout.write(`${markdown(result)}\n`)
+
+const missed = judge(runs).filter(({ isMet }) => !isMet).length
+const faulty = runs.filter(({ fault }) => fault !== undefined).length
+process.stderr.write(
+  `${Math.round((performance.now() - began) / 1000)} s; ${missed} bounds missed, ${faulty} runs refused; ${options.out}/bench.svg\n`
+)
+if (options.check && (missed > 0 || faulty > 0)) process.exitCode = 1

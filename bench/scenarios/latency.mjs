@@ -1,0 +1,24 @@
+import { withServers } from "../harness/process.mjs"
+import { Load } from "../harness/Load.mjs"
+import { quantile } from "../report/statistics.mjs"
+
+const RATE = 100
+
+export default {
+  id: "S2",
+  title: "latency: one room of 200, 100 messages a second",
+  figures: {
+    p50: { title: "p50, ms", better: "less" },
+    p99: { title: "p99, ms", better: "less" }
+  },
+  run: (peer, { seconds }) =>
+    withServers(peer, async (instances) => {
+      const load = new Load(peer, { connections: 200, publishers: 10 })
+      await load.open(instances)
+      await load.pace(seconds / 4, RATE)
+      const latencies = load.keepLatencies()
+      await load.pace(seconds, RATE)
+      load.close()
+      return { fault: load.fault, p50: quantile(latencies, 0.5) / 1000, p99: quantile(latencies, 0.99) / 1000 }
+    })
+}

@@ -1,0 +1,21 @@
+import { rss, withServers } from "../harness/process.mjs"
+import { Load, pause } from "../harness/Load.mjs"
+
+const of = (id, connections) => ({
+  id,
+  title: `idle memory: ${connections.toLocaleString("en")} connections, each in one of 200 rooms`,
+  figures: { bytes: { title: "bytes RSS per connection", better: "less" } },
+  run: (peer) =>
+    withServers(peer, async (instances) => {
+      const load = new Load(peer, { connections, rooms: 200 })
+      const before = rss(instances)
+      await load.open(instances)
+      await pause(5)
+      const bytes = (rss(instances) - before) / connections
+      load.close()
+      return { fault: load.fault, bytes }
+    })
+})
+
+export const few = of("S4 2,000", 2000)
+export const many = of("S4 10,000", 10_000)

@@ -1,0 +1,39 @@
+import { withServers } from "../harness/process.mjs"
+import { Load, pause } from "../harness/Load.mjs"
+
+const CONNECTIONS = 5000
+const ROOMS = 50
+/** What is published in every room while everybody is away. */
+const MISSED = 5
+
+/** Why a client that came back has not all that it missed; of a peer without recovery nothing is asked. */
+const incomplete = (peer, load) => {
+  if (peer.recovers !== true) return undefined
+  const wrong = load.heard.filter(({ missed, recovered }) => recovered !== true || missed !== MISSED).length
+  return wrong === 0 ? undefined : `${wrong} clients did not recover`
+}
+
+export default {
+  id: "S7",
+  title: "reconnect storm: 5,000 clients in 50 rooms come back at once; where the peer can, with what they missed",
+  figures: { seconds: { title: "until the last is live, s", better: "less" } },
+  peers: ["fanfare", "batched", "hand-written", "socket-io"],
+  needsRecovery: true,
+  run: (peer) =>
+    withServers(peer, async (instances) => {
+      const load = new Load(peer, { connections: CONNECTIONS, rooms: ROOMS, publishers: ROOMS })
+      const author = new Load(peer, { connections: ROOMS, rooms: ROOMS, publishers: ROOMS })
+      await author.open(instances)
+      await load.open(instances)
+      load.close()
+      for (let count = 0; count < MISSED; count++) await author.once()
+      await pause(1)
+      const began = performance.now()
+      await load.open(instances, ({ heard }) => heard.position)
+      const seconds = (performance.now() - began) / 1000
+      const fault = incomplete(peer, load) ?? author.fault ?? load.fault
+      load.close()
+      author.close()
+      return { fault, seconds }
+    })
+}

@@ -1,0 +1,21 @@
+// Says that the server which starts it takes clients, for servers whose own log does not, or says it too early.
+// Arguments: its port, and the path that is answered with 200 from then on. Ends with the server at the latest.
+import { setTimeout } from "node:timers/promises"
+
+const [port, path] = process.argv.slice(2)
+const url = `http://127.0.0.1:${port}`
+const server = process.ppid
+
+const ready = () =>
+  fetch(`${url}${path}`).then(
+    ({ ok }) => ok,
+    () => false
+  )
+
+while (process.ppid === server) {
+  if (await ready()) {
+    process.stdout.write(`listening on ${url}\n`)
+    break
+  }
+  await setTimeout(50)
+}
