@@ -19,24 +19,34 @@ const IN_FLIGHT = 32
 /** Heavy tasks among them, at most. */
 const HEAVY = 4
 
-/** Tasks of one client. */
+/** Whose inbox it is. */
+export interface Owner {
+  /** A task is done. */
+  readonly changed: () => void
+}
+
+/** Tasks of one client. What a client that asks for nothing does not need is made when it asks, and then forgotten. */
 export class Inbox {
   #waiting: Array<Task> = []
   #inFlight = 0
   #heavy = 0
   #exclusive = false
   #stopped = false
-  readonly #lanes = new Map<string, Array<Task>>()
-  readonly #running = new Set<Fiber.RuntimeFiber<void>>()
-  readonly #changed: () => void
+  #lanes: Map<string, Array<Task>> | undefined
+  #running: Set<Fiber.RuntimeFiber<void>> | undefined
+  readonly #owner: Owner
 
-  /** `changed` is called when a task is done. */
-  constructor(changed: () => void) {
-    this.#changed = changed
+  constructor(owner: Owner) {
+    this.#owner = owner
   }
 
   push(task: Task): void {
     this.#waiting.push(task)
+  }
+
+  /** Whether no task waits. */
+  get isEmpty(): boolean {
+    return this.#waiting.length === 0
   }
 
   /** Whether the connection should stop reading. */
@@ -63,7 +73,12 @@ export class Inbox {
   take(mayTake: () => boolean): Effect.Effect<void> {
     return Effect.whileLoop({
       while: () => this.#isNextDue() && mayTake(),
-      body: () => this.#start(this.#waiting.shift() as Task),
+      body: () => {
+        const task = this.#waiting.shift() as Task
+        // An array keeps the room that it once had.
+        if (this.#waiting.length === 0) this.#waiting = []
+        return this.#start(task)
+      },
       step: () => undefined
     })
   }
@@ -72,7 +87,7 @@ export class Inbox {
   get discard(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.#waiting = []
-      return Fiber.interruptAll([...this.#running])
+      return Fiber.interruptAll([...(this.#running ?? [])])
     })
   }
 
@@ -87,27 +102,31 @@ export class Inbox {
     this.#inFlight++
     this.#exclusive = task.exclusive
     if (task.isHeavy) this.#heavy++
-    const lane = this.#lanes.get(task.lane)
+    const lanes = (this.#lanes ??= new Map())
+    const lane = lanes.get(task.lane)
     if (lane !== undefined) {
       lane.push(task)
       return Effect.void
     }
     const tasks = [task]
-    this.#lanes.set(task.lane, tasks)
-    return Effect.map(Effect.fork(this.#runLane(task.lane, tasks)), (fiber) => {
-      this.#running.add(fiber)
+    lanes.set(task.lane, tasks)
+    return Effect.map(Effect.fork(this.#runLane(lanes, task.lane, tasks)), (fiber) => {
+      const running = (this.#running ??= new Set())
+      running.add(fiber)
       fiber.addObserver(() => {
-        this.#running.delete(fiber)
-        this.#changed()
+        running.delete(fiber)
+        if (running.size === 0) this.#running = undefined
+        this.#owner.changed()
       })
     })
   }
 
-  #runLane(lane: string, tasks: Array<Task>): Effect.Effect<void> {
+  #runLane(lanes: Map<string, Array<Task>>, lane: string, tasks: Array<Task>): Effect.Effect<void> {
     return Effect.whileLoop({
       while: () => {
         if (tasks.length > 0) return true
-        this.#lanes.delete(lane)
+        lanes.delete(lane)
+        if (lanes.size === 0) this.#lanes = undefined
         return false
       },
       body: () => {
@@ -119,7 +138,7 @@ export class Inbox {
         this.#inFlight--
         if (isHeavy) this.#heavy--
         this.#exclusive = false
-        this.#changed()
+        this.#owner.changed()
       }
     })
   }
