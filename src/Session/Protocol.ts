@@ -121,6 +121,7 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
 
   /** Prepares the subscriptions that the server makes, with the recovery that the client asks for. */
   #prepareServerSide(channels: ReadonlyMap<string, Hooks.Granted>, subs: Command.Subs) {
+    if (channels.size === 0) return Effect.succeed([])
     // They share one reply.
     const maxBytes = Math.floor(this.#shared.config.client.reply_max_size / channels.size)
     return Effect.forEach(
@@ -195,6 +196,7 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
           subs
         })
         this.outlet.send(Json.reply(command.id, "connect", result))
+        if (subs.size === 0) return Effect.void
         return Effect.forEach(subs.keys(), (channel) => this.subscriptions.announce(channel), {
           concurrency: "unbounded",
           discard: true

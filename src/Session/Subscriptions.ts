@@ -8,6 +8,7 @@ import * as Either from "effect/Either"
 import type * as Scope from "effect/Scope"
 import type * as Broker from "../Broker.ts"
 import type * as Hooks from "../Hooks.ts"
+import { acquire, onClose } from "../internal/scope.ts"
 import type * as Metrics from "../Metrics.ts"
 import * as Namespace from "../Namespace.ts"
 import * as Codes from "../protocol/Codes.ts"
@@ -86,8 +87,8 @@ export class Subscriptions implements Subscriber {
    * are as many as `client.channel_limit`, those that are being made included.
    */
   place(channel: string): Effect.Effect<boolean, never, Scope.Scope> {
-    return Effect.acquireRelease(
-      Effect.sync(() => {
+    return acquire(
+      () => {
         const making = Array.from(this.#making ?? []).filter((one) => !this.#open.has(one)).length
         if (this.#open.size + making >= this.#services.config.client.channel_limit) {
           this.#services.metrics.limits.channels.add()
@@ -95,7 +96,7 @@ export class Subscriptions implements Subscriber {
         }
         ;(this.#making ??= new Set()).add(channel)
         return true
-      }),
+      },
       (isTaken) =>
         Effect.sync(() => {
           if (isTaken && this.#making?.delete(channel) === true && this.#making.size === 0) this.#making = undefined
@@ -133,7 +134,7 @@ export class Subscriptions implements Subscriber {
         recoverable && asked.recover ? { since } : undefined,
         maxBytes
       )
-      yield* Effect.addFinalizer(() => (this.has(channel) ? Effect.void : this.#attendance.leave(channel)))
+      yield* onClose(Effect.suspend(() => (this.has(channel) ? Effect.void : this.#attendance.leave(channel))))
       yield* this.#attendance.enter(channel, granted.info)
       return () => {
         const subscription = this.#subscription(channel, given, granted)

@@ -299,14 +299,19 @@ export const make: Effect.Effect<
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
         const connection = yield* connections.make(id, asked._tag === "Protocol" ? "protocol" : "plain")
-        const decided = decide(connection, request, asked).pipe(
-          within(config.client.stale_close_delay, (): Refusal => ({
-            status: 503,
-            reason: "handshake",
-            message: "no decision in time"
-          })),
-          restore
-        )
+        // Only that of a plain socket may take its time: the other clients are asked once they are connected.
+        const decision = decide(connection, request, asked)
+        const decided =
+          asked._tag === "Plain"
+            ? decision.pipe(
+                within(config.client.stale_close_delay, (): Refusal => ({
+                  status: 503,
+                  reason: "handshake",
+                  message: "no decision in time"
+                })),
+                restore
+              )
+            : decision
         // From the decision on nothing is interrupted: the subscription has an owner at
         // every moment. The broker's deadline bounds the wait.
         const admitting = Effect.flatMap(decided, ({ join, session }) => Effect.as(join, session))
