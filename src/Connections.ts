@@ -7,6 +7,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import * as Broker from "./Broker.ts"
 import * as Connection from "./Connection.ts"
@@ -72,6 +73,8 @@ const make = Effect.gen(function* () {
   const open = new Set<Connection.Connection>()
   const empty = yield* Effect.makeLatch(true)
   let phase: Phase = "Open"
+  // Where connections live, their commands do.
+  const fork = Runtime.runFork(yield* Effect.runtime<never>())
 
   const sweep = Effect.map(Clock.currentTimeMillis, (now) => {
     for (const connection of open) connection.sweep(now)
@@ -137,20 +140,26 @@ const make = Effect.gen(function* () {
     make: (id, encoding) =>
       Effect.map(
         Mailbox.make(config.client.queue_max_frames, config.client.queue_max_size, config.client.overflow),
-        (mailbox) => new Connection.Connection(id, encoding, mailbox, hub, metrics, config.client)
+        (mailbox) => new Connection.Connection(id, encoding, mailbox, hub, metrics, config.client, fork)
       ),
     serve: (connection, socket, session) =>
-      Effect.acquireUseRelease(
-        Effect.sync(() => {
+      Effect.uninterruptible(
+        Effect.suspend(() => {
           open.add(connection)
           empty.unsafeClose()
           metrics.connections[connection.encoding].add()
           metrics.connectionsOpened.add()
           // Its handshake was under way when the drain began.
           if (phase === "Closed") connection.end(Codes.shutdown)
-        }),
-        () => connection.run(socket, session),
-        () => Effect.sync(() => remove(connection))
+          // Not acquireUseRelease: it keeps four times as much for as long as the connection lives.
+          return Effect.matchCauseEffect(Effect.interruptible(connection.run(socket, session)), {
+            onSuccess: () => Effect.sync(() => remove(connection)),
+            onFailure: (cause) =>
+              connection
+                .abort(socket, session)
+                .pipe(Effect.ensuring(Effect.sync(() => remove(connection))), Effect.zipRight(Effect.failCause(cause)))
+          })
+        })
       ),
     drain
   })

@@ -23,10 +23,15 @@ const IN_FLIGHT = 32
 /** Heavy tasks among them, at most. */
 const HEAVY = 4
 
-/** Starts a fiber at once. */
-export type Fork = (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
+/** Whose inbox it is. */
+export interface Owner {
+  /** Starts a fiber at once. */
+  readonly fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
+  /** A task is done. */
+  readonly changed: () => void
+}
 
-/** Tasks of one client. */
+/** Tasks of one client. What a client that asks for nothing does not need is made when it asks, and then forgotten. */
 export class Inbox {
   #waiting: Array<Task> = []
   #inFlight = 0
@@ -34,16 +39,14 @@ export class Inbox {
   #exclusive = false
   #stopped = false
   /** Lanes in which a task has its turn, and the tasks that come after it there. */
-  readonly #lanes = new Map<string, Array<Task>>()
+  #lanes: Map<string, Array<Task>> | undefined
   /** Tasks whose turn has come: they start one after another, not within each other. */
-  readonly #due: Array<Task> = []
-  #isStarting = false
-  readonly #running = new Set<Fiber.RuntimeFiber<void>>()
-  readonly #changed: () => void
+  #due: Array<Task> | undefined
+  #running: Set<Fiber.RuntimeFiber<void>> | undefined
+  readonly #owner: Owner
 
-  /** `changed` is called when a task is done. */
-  constructor(changed: () => void) {
-    this.#changed = changed
+  constructor(owner: Owner) {
+    this.#owner = owner
   }
 
   push(task: Task): void {
@@ -71,19 +74,22 @@ export class Inbox {
   }
 
   /** Takes tasks while the bounds and `mayTake` permit it. */
-  take(fork: Fork, mayTake: () => boolean): void {
+  take(mayTake: () => boolean): void {
     while (this.#isNextDue() && mayTake()) {
       const task = this.#waiting.shift() as Task
+      // An array keeps the room that it once had.
+      if (this.#waiting.length === 0) this.#waiting = []
       this.#inFlight++
       this.#exclusive = task.exclusive
       if (task.isHeavy) this.#heavy++
-      const lane = this.#lanes.get(task.lane)
+      const lanes = (this.#lanes ??= new Map())
+      const lane = lanes.get(task.lane)
       if (lane !== undefined) {
         lane.push(task)
         continue
       }
-      this.#lanes.set(task.lane, [])
-      this.#start(fork, task)
+      lanes.set(task.lane, [])
+      this.#start(task)
     }
   }
 
@@ -92,11 +98,11 @@ export class Inbox {
     return Effect.suspend(() => {
       this.#stopped = true
       this.#waiting = []
-      for (const lane of this.#lanes.values()) {
+      for (const lane of this.#lanes?.values() ?? []) {
         this.#inFlight -= lane.length
         lane.length = 0
       }
-      return Fiber.interruptAll([...this.#running])
+      return Fiber.interruptAll([...(this.#running ?? [])])
     })
   }
 
@@ -107,36 +113,47 @@ export class Inbox {
     return !next.exclusive || this.#inFlight === 0
   }
 
-  #start(fork: Fork, first: Task): void {
-    this.#due.push(first)
-    if (this.#isStarting) return
-    this.#isStarting = true
-    for (let task = this.#due.shift(); task !== undefined; task = this.#due.shift()) this.#run(fork, task)
-    this.#isStarting = false
+  #start(first: Task): void {
+    if (this.#due !== undefined) {
+      this.#due.push(first)
+      return
+    }
+    const due = (this.#due = [first])
+    for (let task = due.shift(); task !== undefined; task = due.shift()) this.#run(task)
+    this.#due = undefined
   }
 
-  #run(fork: Fork, task: Task): void {
+  #passOn(lane: string): void {
+    const lanes = this.#lanes
+    const next = lanes?.get(lane)?.shift()
+    if (next !== undefined) return this.#start(next)
+    lanes?.delete(lane)
+    if (lanes?.size === 0) this.#lanes = undefined
+  }
+
+  #run(task: Task): void {
     let hasTurn = true
     const passOn = (): void => {
-      if (!hasTurn) return
-      hasTurn = false
-      const next = this.#lanes.get(task.lane)?.shift()
-      if (next === undefined) this.#lanes.delete(task.lane)
-      else this.#start(fork, next)
+      if (hasTurn) {
+        hasTurn = false
+        this.#passOn(task.lane)
+      }
     }
     const ended = (): void => {
       this.#inFlight--
       if (task.isHeavy) this.#heavy--
       this.#exclusive = false
       passOn()
-      this.#changed()
+      this.#owner.changed()
     }
     const inFiber = (effect: Effect.Effect<void>): void => {
-      const fiber = fork(effect)
-      this.#running.add(fiber)
+      const fiber = this.#owner.fork(effect)
+      const running = (this.#running ??= new Set())
+      running.add(fiber)
       // Also one that ends as interrupted, from within, has ended.
       fiber.addObserver(() => {
-        this.#running.delete(fiber)
+        running.delete(fiber)
+        if (running.size === 0) this.#running = undefined
         ended()
       })
     }

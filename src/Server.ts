@@ -44,6 +44,7 @@ import * as Publisher from "./Publisher.ts"
 import * as ServerConfig from "./ServerConfig.ts"
 import * as Telemetry from "./Telemetry.ts"
 import * as Tracing from "./Tracing.ts"
+import { answer } from "./transport/Refusal.ts"
 import * as Upgrade from "./transport/Upgrade.ts"
 
 /** The HTTP server on whose requests and upgrades Fanfare listens. Its owner listens on a port and closes it. */
@@ -127,7 +128,7 @@ const attach = (claim: Claim, internal: NodeServer | undefined) =>
         return true
       }
       // With an upgrade listener of any kind, Node closes no socket by itself any more.
-      if (!othersUpgrade && server.listenerCount("upgrade") === 1) Upgrade.answer(socket, 404, "not found")
+      if (!othersUpgrade && server.listenerCount("upgrade") === 1) answer(socket, 404, "not found")
       return false
     })
     // Runs first when the scope closes: while clients leave, health is still answered.

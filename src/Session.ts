@@ -118,6 +118,12 @@ export const ttl = ({ clock }: Pick<Services, "clock">, expiresAt: number | unde
 export const isOver = ({ config }: Pick<Services, "config">, expiresAt: number | undefined, now: number): boolean =>
   expiresAt !== undefined && now >= expiresAt * 1000 + Duration.toMillis(config.client.expired_close_delay)
 
+/** What has subscriptions. */
+export interface Subscriber {
+  /** One that was positioned is over, and is told that it misses something. */
+  readonly ended: (channel: string, why: Metrics.Insufficiency) => void
+}
+
 /** A subscription of a connection, as the hub has it. */
 export class Subscription implements Hub.Subscription {
   readonly encoding: Hub.Encoding
@@ -126,13 +132,12 @@ export class Subscription implements Hub.Subscription {
   readonly excludes: string | undefined
   readonly #outlet: Outlet
   readonly #channel: string
-  readonly #ended: (channel: string, why: Metrics.Insufficiency) => void
+  readonly #subscriber: Subscriber
 
-  /** `ended`: it was positioned, and is told that it misses something. */
   constructor(
     outlet: Outlet,
     channel: string,
-    ended: (channel: string, why: Metrics.Insufficiency) => void,
+    subscriber: Subscriber,
     gets: Pick<Hub.Subscription, "encoding" | "isPositioned" | "hearsAttendance" | "excludes">
   ) {
     this.#outlet = outlet
@@ -141,7 +146,7 @@ export class Subscription implements Hub.Subscription {
     this.isPositioned = gets.isPositioned
     this.hearsAttendance = gets.hearsAttendance
     this.excludes = gets.excludes
-    this.#ended = ended
+    this.#subscriber = subscriber
   }
 
   deliver(frame: Frame.Frame): boolean {
@@ -149,7 +154,7 @@ export class Subscription implements Hub.Subscription {
   }
 
   insufficient(why: Metrics.Insufficiency): void {
-    this.#ended(this.#channel, why)
+    this.#subscriber.ended(this.#channel, why)
   }
 }
 

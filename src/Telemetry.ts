@@ -154,12 +154,7 @@ const patient = (client: HttpClient.HttpClient, where: string): HttpClient.HttpC
 
 /** The exporter, which not everybody has or loads. */
 const load = Effect.tryPromise({
-  try: () =>
-    Promise.all([
-      import("@effect/opentelemetry/OtlpTracer"),
-      import("@effect/opentelemetry/OtlpSerialization"),
-      import("@effect/platform-node/NodeHttpClient")
-    ]),
+  try: () => import("./Telemetry/Exporter.ts"),
   catch: (error) => {
     const isMissing = error instanceof Error && "code" in error && error.code === "ERR_MODULE_NOT_FOUND"
     const why = isMissing ? "npm install @effect/opentelemetry" : String(error)
@@ -179,10 +174,10 @@ const make = (
   Effect.gen(function* () {
     const { telemetry } = yield* ServerConfig.ServerConfig
     const { id } = yield* Instance.Instance
-    const [OtlpTracer, { layerJson }, NodeHttpClient] = yield* load
-    const client = yield* Effect.map(Layer.build(NodeHttpClient.layer), Context.get(HttpClient.HttpClient))
+    const Exporter = yield* load
+    const client = yield* Effect.map(Layer.build(Exporter.layerClient), Context.get(HttpClient.HttpClient))
     const { headers } = telemetry.otlp
-    const tracer = yield* OtlpTracer.make({
+    const tracer = yield* Exporter.make({
       url: `${endpoint.replace(/\/+$/, "")}/v1/traces`,
       resource: {
         serviceName: telemetry.service_name,
@@ -194,7 +189,7 @@ const make = (
       shutdownTimeout: FLUSH_TIMEOUT
     }).pipe(
       Effect.provideService(HttpClient.HttpClient, patient(client, new URL(endpoint).host)),
-      Effect.provide(layerJson)
+      Effect.provide(Exporter.layerJson)
     )
     return sampling(tracer, telemetry.traces.sample_ratio)
   })

@@ -14,6 +14,7 @@ import { parseArgs } from "node:util"
 import * as Banner from "./Banner.ts"
 import * as Token from "./cli/Token.ts"
 import * as Hooks from "./Hooks.ts"
+import * as Scheduler from "./internal/Scheduler.ts"
 import * as Logging from "./Logging.ts"
 import * as Server from "./Server.ts"
 import * as ServerConfig from "./ServerConfig.ts"
@@ -92,7 +93,7 @@ const program = Effect.gen(function* () {
 // Not NodeRuntime.runMain: it calls process.exit, and forgets its handlers on
 // the first signal. Here the first one drains, and the process ends by itself
 // once nothing is left; a second one ends it at once.
-const main = Effect.runFork(program)
+const main = Effect.runFork(program, { scheduler: Scheduler.make() })
 
 // On Ctrl-C the terminal sends SIGINT to every process of its group, and
 // `deno task` passes on the one that it got itself: the same signal so soon

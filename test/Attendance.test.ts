@@ -46,7 +46,7 @@ describe("Attendance", () => {
       const { present, services: with_ } = services((call) =>
         call === 1 ? Effect.zipRight(answered.await, Effect.fail(TIMEOUT)) : Effect.void
       )
-      const attendance = new Attendance(with_, () => CLIENT)
+      const attendance = new Attendance(with_, { info: () => CLIENT })
       const entering = yield* Effect.fork(Effect.either(attendance.enter("lobby", undefined)))
       yield* Effect.yieldNow()
       yield* attendance.show("lobby", "1")
@@ -62,7 +62,7 @@ describe("Attendance", () => {
     () =>
       Effect.gen(function* () {
         const { present, told, services: with_ } = services(() => Effect.void)
-        const attendance = new Attendance(with_, () => CLIENT)
+        const attendance = new Attendance(with_, { info: () => CLIENT })
         const begin = Effect.zipRight(attendance.enter("lobby", undefined), attendance.announce("lobby"))
         yield* begin
         const first = attendance.stay("lobby")
@@ -81,7 +81,7 @@ describe("Attendance", () => {
     Effect.gen(function* () {
       const { metrics, services: with_ } = services(() => Effect.void)
       const away = { ...with_.broker, publish: () => Effect.fail(TIMEOUT) }
-      const attendance = new Attendance({ ...with_, broker: away }, () => CLIENT)
+      const attendance = new Attendance({ ...with_, broker: away }, { info: () => CLIENT })
       yield* attendance.enter("lobby", undefined)
       yield* attendance.announce("lobby")
       yield* attendance.leaveAll

@@ -21,14 +21,14 @@ const bench = Effect.gen(function* () {
   return { begun, gate, task }
 })
 
-const take = (inbox: Inbox) => Effect.sync(() => inbox.take(Effect.runFork, () => true))
+const take = (inbox: Inbox) => Effect.sync(() => inbox.take(() => true))
 
 describe("Inbox, heavy tasks", () => {
   it.scoped("run four at a time; what comes behind the fifth waits with it", () =>
     Effect.gen(function* () {
       const { begun, gate, task } = yield* bench
       const watched = new Watched()
-      const inbox = new Inbox(() => watched.changed())
+      const inbox = new Inbox({ fork: Effect.runFork, changed: () => watched.changed() })
       for (let index = 1; index <= 6; index++) inbox.push(task(`heavy ${index}`, true))
       inbox.push(task("light", false))
       yield* take(inbox)
@@ -44,7 +44,7 @@ describe("Inbox, heavy tasks", () => {
     Effect.gen(function* () {
       const { begun, task } = yield* bench
       const watched = new Watched()
-      const inbox = new Inbox(() => watched.changed())
+      const inbox = new Inbox({ fork: Effect.runFork, changed: () => watched.changed() })
       for (const run of [Effect.interrupt, Effect.die("a defect"), Effect.interrupt, Effect.interrupt, Effect.void]) {
         inbox.push(task("one lane", true, run))
       }
@@ -61,7 +61,7 @@ describe("Inbox, heavy tasks", () => {
   it.scoped("do not hold up light ones before them", () =>
     Effect.gen(function* () {
       const { begun, task } = yield* bench
-      const inbox = new Inbox(() => undefined)
+      const inbox = new Inbox({ fork: Effect.runFork, changed: () => undefined })
       for (let index = 1; index <= 6; index++) inbox.push(task(`light ${index}`, false))
       inbox.push(task("heavy", true))
       yield* take(inbox)

@@ -15,13 +15,12 @@ const refusal = (code: number): Effect.Effect<void> => Tracing.annotate(() => ({
 export class Answers {
   readonly #outlet: Outlet
   readonly #services: Pick<Services, "clock" | "config" | "metrics">
-  readonly #errors: Bucket | undefined
+  /** Made with the first refusal. */
+  #errors: Bucket | undefined
 
   constructor(services: Pick<Services, "clock" | "config" | "metrics">, outlet: Outlet) {
-    const { error_limit } = services.config.client
     this.#services = services
     this.#outlet = outlet
-    this.#errors = error_limit === 0 ? undefined : new Bucket(error_limit, error_limit / 60)
   }
 
   /** Carries the result, JSON text. */
@@ -34,9 +33,7 @@ export class Answers {
     return Effect.suspend(() => {
       this.#error(id, error)
       // What may succeed later is not the client's fault.
-      if (error.temporary !== true && (this.#errors?.take(this.#services.clock.unsafeCurrentTimeMillis()) ?? 0) < 0) {
-        this.#outlet.end(Codes.tooManyErrors, `client.error_limit is ${this.#services.config.client.error_limit}`)
-      }
+      if (error.temporary !== true) this.#count()
       return Effect.zipRight(refusal(error.code), Effect.logInfo(`refused ${what}: ${detail}`))
     })
   }
@@ -65,6 +62,14 @@ export class Answers {
       ),
       Effect.logDebug(`refused ${what}: ${error.message}`)
     )
+  }
+
+  #count(): void {
+    const { error_limit } = this.#services.config.client
+    if (error_limit === 0) return
+    this.#errors ??= new Bucket(error_limit, error_limit / 60)
+    if (this.#errors.take(this.#services.clock.unsafeCurrentTimeMillis()) >= 0) return
+    this.#outlet.end(Codes.tooManyErrors, `client.error_limit is ${error_limit}`)
   }
 
   #error(id: number, error: Codes.ErrorCode): void {

@@ -42,14 +42,16 @@ export const make = (services: Services, outlet: Outlet, about: About): Plain =>
   const { channel, granted, hasHistory } = about
   const { command_rate, user_connection_limit } = config.client
   let { client, expiresAt } = about
-  const attendance = new Attendance(services, () => client)
+  const attendance = new Attendance(services, { info: () => client })
   const rate = command_rate === 0 ? undefined : new Bucket(command_rate, command_rate)
 
   // It cannot be told in any other way than by its end that it misses something.
   const subscription = new Subscription(
     outlet,
     channel,
-    (_, why) => outlet.end(why === "overflow" ? Codes.slow : Codes.insufficientState, `"${channel}": ${why}`),
+    {
+      ended: (_, why) => outlet.end(why === "overflow" ? Codes.slow : Codes.insufficientState, `"${channel}": ${why}`)
+    },
     {
       encoding: "plain",
       isPositioned: hasHistory,

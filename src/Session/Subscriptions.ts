@@ -8,14 +8,15 @@ import * as Either from "effect/Either"
 import type * as Scope from "effect/Scope"
 import type * as Broker from "../Broker.ts"
 import type * as Hooks from "../Hooks.ts"
+import { acquire, onClose } from "../internal/scope.ts"
 import type * as Metrics from "../Metrics.ts"
 import * as Namespace from "../Namespace.ts"
 import * as Codes from "../protocol/Codes.ts"
 import * as Command from "../protocol/Command.ts"
 import * as Json from "../protocol/Json.ts"
 import type { ClientInfo } from "../protocol/Publication.ts"
-import { isOver, type Outlet, type Services, Subscription, ttl } from "../Session.ts"
-import { Attendance } from "./Attendance.ts"
+import { isOver, type Outlet, type Services, type Subscriber, Subscription, ttl } from "../Session.ts"
+import { Attendance, type Whose } from "./Attendance.ts"
 
 /** What a client asks for with a subscription. */
 export interface Asked {
@@ -63,22 +64,22 @@ interface Given {
   readonly attendance: boolean
 }
 
-export class Subscriptions {
+export class Subscriptions implements Subscriber {
   readonly #services: Services
   readonly #outlet: Outlet
-  readonly #client: () => ClientInfo
+  readonly #whose: Whose
   readonly #attendance: Attendance
   readonly #open = new Map<string, Open>()
-  /** Channels in which one is being made. */
-  readonly #making = new Set<string>()
-  /** Channels whose subscriptions expire. */
-  readonly #expiring = new Set<string>()
+  /** Channels in which one is being made; `undefined` where there is none, as most of the time. */
+  #making: Set<string> | undefined
+  /** Channels whose subscriptions expire; `undefined` until there is one. */
+  #expiring: Set<string> | undefined
 
-  constructor(services: Services, outlet: Outlet, client: () => ClientInfo) {
+  constructor(services: Services, outlet: Outlet, whose: Whose) {
     this.#services = services
     this.#outlet = outlet
-    this.#client = client
-    this.#attendance = new Attendance(services, client)
+    this.#whose = whose
+    this.#attendance = new Attendance(services, whose)
   }
 
   /**
@@ -86,17 +87,20 @@ export class Subscriptions {
    * are as many as `client.channel_limit`, those that are being made included.
    */
   place(channel: string): Effect.Effect<boolean, never, Scope.Scope> {
-    return Effect.acquireRelease(
-      Effect.sync(() => {
-        const making = Array.from(this.#making).filter((one) => !this.#open.has(one)).length
+    return acquire(
+      () => {
+        const making = Array.from(this.#making ?? []).filter((one) => !this.#open.has(one)).length
         if (this.#open.size + making >= this.#services.config.client.channel_limit) {
           this.#services.metrics.limits.channels.add()
           return false
         }
-        this.#making.add(channel)
+        ;(this.#making ??= new Set()).add(channel)
         return true
-      }),
-      (isTaken) => Effect.sync(() => void (isTaken && this.#making.delete(channel)))
+      },
+      (isTaken) =>
+        Effect.sync(() => {
+          if (isTaken && this.#making?.delete(channel) === true && this.#making.size === 0) this.#making = undefined
+        })
     )
   }
 
@@ -107,7 +111,7 @@ export class Subscriptions {
   /** The client as it is shown to others in a channel. */
   infoIn(channel: string): ClientInfo {
     const info = this.#open.get(channel)?.info
-    return info === undefined ? this.#client() : { ...this.#client(), chanInfo: info }
+    return info === undefined ? this.#whose.info() : { ...this.#whose.info(), chanInfo: info }
   }
 
   /**
@@ -130,7 +134,7 @@ export class Subscriptions {
         recoverable && asked.recover ? { since } : undefined,
         maxBytes
       )
-      yield* Effect.addFinalizer(() => (this.has(channel) ? Effect.void : this.#attendance.leave(channel)))
+      yield* onClose(Effect.suspend(() => (this.has(channel) ? Effect.void : this.#attendance.leave(channel))))
       yield* this.#attendance.enter(channel, granted.info)
       return () => {
         const subscription = this.#subscription(channel, given, granted)
@@ -154,7 +158,7 @@ export class Subscriptions {
         }
         const { data, expiresAt, info } = granted
         this.#open.set(channel, { subscription, side, info, expiresAt })
-        if (expiresAt !== undefined) this.#expiring.add(channel)
+        if (expiresAt !== undefined) this.#expires(channel)
         return Either.right(
           Json.subscribeResult({
             recoverable,
@@ -198,8 +202,8 @@ export class Subscriptions {
       const open = this.#open.get(channel)
       if (open === undefined) return Effect.void
       open.expiresAt = expiresAt
-      if (expiresAt === undefined) this.#expiring.delete(channel)
-      else this.#expiring.add(channel)
+      if (expiresAt === undefined) this.#expiring?.delete(channel)
+      else this.#expires(channel)
       if (info === undefined) return Effect.void
       open.info = info
       return this.#attendance.show(channel, info)
@@ -213,7 +217,7 @@ export class Subscriptions {
 
   /** Ends what has expired. `now` is in milliseconds. */
   sweep(now: number): void {
-    if (this.#expiring.size === 0) return
+    if (this.#expiring === undefined) return
     for (const channel of Array.from(this.#expiring)) {
       const open = this.#open.get(channel)
       if (!isOver(this.#services, open?.expiresAt, now)) continue
@@ -223,11 +227,15 @@ export class Subscriptions {
     }
   }
 
+  #expires(channel: string): void {
+    ;(this.#expiring ??= new Set()).add(channel)
+  }
+
   #close(channel: string): void {
     const open = this.#open.get(channel)
     if (open === undefined) return
     this.#open.delete(channel)
-    this.#expiring.delete(channel)
+    this.#expiring?.delete(channel)
     this.#services.hub.leave(channel, open.subscription)
   }
 
@@ -242,11 +250,11 @@ export class Subscriptions {
   }
 
   #subscription(channel: string, { attendance, positioned }: Given, { echo }: Hooks.Granted): Subscription {
-    return new Subscription(this.#outlet, channel, this.#ended, {
+    return new Subscription(this.#outlet, channel, this, {
       encoding: "protocol",
       isPositioned: positioned,
       hearsAttendance: attendance,
-      excludes: echo === false ? this.#client().client : undefined
+      excludes: echo === false ? this.#whose.info().client : undefined
     })
   }
 
@@ -254,7 +262,7 @@ export class Subscriptions {
   #given(channel: string, asked: Asked): Effect.Effect<Given> {
     const { config, hooks } = this.#services
     const namespace = Namespace.find(config.channel, channel)
-    const request = { client: this.#client(), channel, subscribed: true }
+    const request = { client: this.#whose.info(), channel, subscribed: true }
     const may = (isAsked: boolean, what: string, ask: Effect.Effect<void, Hooks.Rejected>): Effect.Effect<boolean> =>
       isAsked
         ? Effect.as(ask, true).pipe(
@@ -283,10 +291,10 @@ export class Subscriptions {
     )
   }
 
-  readonly #ended = (channel: string, why: Metrics.Insufficiency): void => {
+  ended(channel: string, why: Metrics.Insufficiency): void {
     const side = this.#open.get(channel)?.side
     this.#open.delete(channel)
-    this.#expiring.delete(channel)
+    this.#expiring?.delete(channel)
     if (side === "client") this.#told(channel, Codes.insufficient)
     // The client cannot subscribe again by itself; with `connect` it recovers.
     else this.#outlet.end(Codes.insufficientState, `"${channel}": ${why}`, channel)

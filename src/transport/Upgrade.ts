@@ -6,14 +6,17 @@
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as FiberRef from "effect/FiberRef"
+import * as FiberRefs from "effect/FiberRefs"
 import * as FiberSet from "effect/FiberSet"
+import { constVoid } from "effect/Function"
+import * as HashMap from "effect/HashMap"
+import type * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
-import { Buffer } from "node:buffer"
+import type { Buffer } from "node:buffer"
 import { randomUUID } from "node:crypto"
-import { STATUS_CODES, type IncomingMessage } from "node:http"
+import type { IncomingMessage } from "node:http"
 import type { Duplex } from "node:stream"
-import { clearTimeout, setTimeout } from "node:timers"
-import type { WebSocket } from "ws"
 import * as Broker from "../Broker.ts"
 import * as Clients from "../Clients.ts"
 import type * as Connection from "../Connection.ts"
@@ -35,6 +38,7 @@ import * as Protocol from "../Session/Protocol.ts"
 import * as Tracing from "../Tracing.ts"
 import * as Origin from "./Origin.ts"
 import * as Proxy from "./Proxy.ts"
+import { answer, badQuery, brokerRefusal, type Refusal, refusalOf, RETRY_AFTER_SECONDS } from "./Refusal.ts"
 import * as Transport from "./WebSocket.ts"
 
 const PROTOCOL_PATH = "/connection/websocket"
@@ -71,16 +75,6 @@ const NOT_OURS: Target = { _tag: "Malformed", detail: "not a path of this server
 /** Whether upgrades to this path are Fanfare's. */
 export const owns = (url: string): boolean => target(url) !== undefined
 
-interface Refusal {
-  readonly status: number
-  readonly reason: Metrics.RefusalReason
-  /** For the client. */
-  readonly message: string
-  /** For the log, beside the message. */
-  readonly detail?: string
-  readonly retryAfter?: number
-}
-
 /** A client that may come in. `join`: a plain socket joins its channel before its handshake is completed. */
 interface Decision {
   readonly session: Session
@@ -94,57 +88,23 @@ interface PlainRequest {
   readonly last: number
 }
 
-/** How long a refused client may take to take the answer, in milliseconds. */
-const ANSWER_TIMEOUT = 2000
-
-/** Answers an upgrade with a status, and closes the socket once that is written. */
-export const answer = (socket: Duplex, status: number, message: string, retryAfter?: number): void => {
-  const body = `${message}\n`
-  // Node has taken its own listeners off an upgraded socket: a reset would be an uncaught exception.
-  socket.on("error", () => undefined)
-  socket.once("finish", () => socket.destroy())
-  const impatient = setTimeout(() => socket.destroy(), ANSWER_TIMEOUT)
-  socket.once("close", () => clearTimeout(impatient))
-  socket.end(
-    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n` +
-      `Content-Length: ${Buffer.byteLength(body)}\r\n${retryAfter === undefined ? "" : `Retry-After: ${retryAfter}\r\n`}\r\n${body}`
-  )
-}
-
-const STATUS_OF_CODE: Readonly<Record<number, number>> = {
-  [Codes.unknownChannel.code]: 404,
-  [Codes.unauthorized.code]: 401,
-  [Codes.invalidToken.code]: 401,
-  [Codes.tokenExpired.code]: 401
-}
-
-const RETRY_AFTER_SECONDS = 1
-
 /** Reads of presence for clients at a time: each may be as long as `client.reply_max_size`. */
 const PRESENCE_READS = 8
 
-const refusalOf = (rejected: Hooks.Rejected): Refusal => {
-  const status = STATUS_OF_CODE[rejected.code] ?? 403
-  return {
-    status,
-    reason: status === 401 ? "token" : status === 404 ? "channel" : "permission",
-    message: rejected.message,
-    ...(rejected.detail === undefined ? {} : { detail: rejected.detail })
-  }
-}
-
-const brokerRefusal = (detail: string): Refusal => ({
-  status: 503,
-  reason: "broker",
-  message: "the broker is not live",
-  detail,
-  retryAfter: RETRY_AFTER_SECONDS
-})
-
-const badQuery = (message: string) => Effect.fail<Refusal>({ status: 400, reason: "path", message })
-
 const bearer = (request: IncomingMessage): string =>
   /^bearer (.+)$/i.exec(request.headers.authorization ?? "")?.[1] ?? ""
+
+/**
+ * Has a fiber, and all that come from it, log the client. Set where the fiber
+ * begins: `Effect.annotateLogs` would keep what was before, too.
+ */
+const annotated = (client: string): Runtime.RunForkOptions => ({
+  updateRefs: (refs, fiberId) => {
+    const fiberRef = FiberRef.currentLogAnnotations
+    const value = HashMap.set(FiberRefs.getOrDefault(refs, fiberRef), "client", client)
+    return FiberRefs.updateAs(refs, { fiberId, fiberRef, value })
+  }
+})
 
 /**
  * The upgrade listener. Connections run in the scope: when it closes, those
@@ -188,6 +148,7 @@ export const make: Effect.Effect<
     publisher
   }
   const { id: node } = yield* Instance.Instance
+  const protocol = Protocol.make(services, node)
   const server = Transport.makeServer()
   const boundToLoopback = Origin.isLoopback(config.host)
   const { trusted, invalid } = Proxy.parse(config.http_server.trusted_proxies)
@@ -200,7 +161,8 @@ export const make: Effect.Effect<
   // Handshakes under way, the one that is looked at included: they count for
   // the connection limit, or a burst would pass it.
   let handshakes = 0
-  const admitted = new WeakSet<Duplex>()
+  /** Those among them that a connection has taken over. */
+  const admitted = new Set<Duplex>()
 
   const closed: Refusal = { status: 503, reason: "draining", message: "shutting down", retryAfter: RETRY_AFTER_SECONDS }
 
@@ -298,7 +260,7 @@ export const make: Effect.Effect<
         return Effect.fail<Refusal>({ status: 400, reason: "path", message: asked.detail })
       }
       if (asked._tag === "Protocol") {
-        const session = Protocol.make(services, connection, { headers: request.headers, address }, node)
+        const session = protocol(connection, { headers: request.headers, address })
         return Effect.succeed({ session, join: Effect.void })
       }
       return Effect.map(decidePlain(connection.id, request, address, asked), ({ about, last }) => {
@@ -321,7 +283,7 @@ export const make: Effect.Effect<
   ): Either.Either<Connection.Socket, Refusal | "answered"> => {
     if (connections.phase() === "Closed") return Either.left(closed)
     let bound: Connection.Socket | undefined
-    server.handleUpgrade(request, socket, head, (ws: WebSocket) => {
+    server.handleUpgrade(request, socket, head, (ws) => {
       bound = Transport.bind(ws, socket, connection)
     })
     return bound === undefined ? Either.left("answered") : Either.right(bound)
@@ -337,14 +299,19 @@ export const make: Effect.Effect<
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
         const connection = yield* connections.make(id, asked._tag === "Protocol" ? "protocol" : "plain")
-        const decided = decide(connection, request, asked).pipe(
-          within(config.client.stale_close_delay, (): Refusal => ({
-            status: 503,
-            reason: "handshake",
-            message: "no decision in time"
-          })),
-          restore
-        )
+        // Only that of a plain socket may take its time: the other clients are asked once they are connected.
+        const decision = decide(connection, request, asked)
+        const decided =
+          asked._tag === "Plain"
+            ? decision.pipe(
+                within(config.client.stale_close_delay, (): Refusal => ({
+                  status: 503,
+                  reason: "handshake",
+                  message: "no decision in time"
+                })),
+                restore
+              )
+            : decision
         // From the decision on nothing is interrupted: the subscription has an owner at
         // every moment. The broker's deadline bounds the wait.
         const admitting = Effect.flatMap(decided, ({ join, session }) => Effect.as(join, session))
@@ -356,7 +323,7 @@ export const make: Effect.Effect<
         const shaken = handshake(connection, request, socket, head)
         if (Either.isRight(shaken)) {
           admitted.add(socket)
-          runFork(connections.serve(connection, shaken.right, session))
+          runFork(connections.serve(connection, shaken.right, session), annotated(id))
           return
         }
         yield* session.close(Codes.connectionClosed)
@@ -366,8 +333,8 @@ export const make: Effect.Effect<
     )
 
   return (request, socket, head) => {
-    const ignore = (): void => undefined
-    socket.on("error", ignore)
+    // Shared: one that is made here would keep the request for as long as the socket lives.
+    socket.on("error", constVoid)
     handshakes++
     const id = randomUUID()
     const asked = target(request.url ?? "") ?? NOT_OURS
@@ -396,6 +363,7 @@ export const make: Effect.Effect<
         Effect.ensuring(
           Effect.sync(() => {
             handshakes--
+            admitted.delete(socket)
           })
         ),
         Effect.annotateLogs(asked._tag === "Plain" ? { client: id, channel: asked.channel } : { client: id })

@@ -6,7 +6,7 @@
  */
 import type { Buffer } from "node:buffer"
 import type { Duplex } from "node:stream"
-import { WebSocket, WebSocketServer } from "ws"
+import { type Server, WebSocket, WebSocketServer } from "ws"
 import type * as Connection from "../Connection.ts"
 import * as Codes from "../protocol/Codes.ts"
 
@@ -19,6 +19,11 @@ const MAX_FRAGMENTS = 64
 /** How long the library waits for a peer's close frame after it has sent one by itself, in milliseconds. */
 const CLOSE_TIMEOUT = 5000
 
+/** A WebSocket that knows its connection, so that the listeners on all of them are the same functions. */
+class Peer extends WebSocket {
+  connection: Connection.Connection | undefined
+}
+
 // A variable, since @types/ws does not know `maxFragments` and `closeTimeout` yet.
 const OPTIONS = {
   noServer: true,
@@ -26,33 +31,78 @@ const OPTIONS = {
   perMessageDeflate: false,
   maxPayload: MAX_PAYLOAD,
   maxFragments: MAX_FRAGMENTS,
-  closeTimeout: CLOSE_TIMEOUT
+  closeTimeout: CLOSE_TIMEOUT,
+  WebSocket: Peer
 }
 
 /** Completes handshakes; listens to nothing, keeps nothing. */
-export const makeServer = (): WebSocketServer => new WebSocketServer(OPTIONS)
+export const makeServer = (): Server<typeof Peer> => new WebSocketServer(OPTIONS)
+
+function onMessage(this: WebSocket, data: Buffer, isBinary: boolean): void {
+  const { connection } = this as Peer
+  if (isBinary) connection?.end(Codes.unsupportedData, "a binary frame")
+  else connection?.received(data.toString("utf8"))
+}
+
+function onPong(this: WebSocket): void {
+  ;(this as Peer).connection?.ponged()
+}
+
+function onClose(this: WebSocket, code: number): void {
+  ;(this as Peer).connection?.gone(code)
+}
+
+// A frame that breaks the protocol: the library has sent the close frame already.
+function onError(this: WebSocket, error: Error): void {
+  ;(this as Peer).connection?.end(Codes.protocolError(error), error.message)
+}
+
+class Bound implements Connection.Socket {
+  readonly #ws: Peer
+  readonly #raw: Duplex
+
+  constructor(ws: Peer, raw: Duplex) {
+    this.#ws = ws
+    this.#raw = raw
+  }
+
+  // A socket that took everything at once has nothing left to drain, whatever `write` returned.
+  write(bytes: Buffer): boolean {
+    return this.#raw.write(bytes) || this.#raw.writableLength === 0
+  }
+
+  isOpen(): boolean {
+    return this.#ws.readyState === WebSocket.OPEN
+  }
+
+  ping(): void {
+    if (this.#ws.readyState === WebSocket.OPEN) this.#ws.ping()
+  }
+
+  close({ code, reason }: Codes.Disconnect): void {
+    this.#ws.close(code, reason)
+  }
+
+  terminate(): void {
+    this.#ws.terminate()
+  }
+
+  pause(): void {
+    this.#ws.pause()
+  }
+
+  resume(): void {
+    this.#ws.resume()
+  }
+}
 
 /** Binds a WebSocket and its connection to each other. */
-export const bind = (ws: WebSocket, raw: Duplex, connection: Connection.Connection): Connection.Socket => {
+export const bind = (ws: Peer, raw: Duplex, connection: Connection.Connection): Connection.Socket => {
+  ws.connection = connection
   raw.on("drain", () => connection.drained())
-  ws.on("message", (data: Buffer, isBinary: boolean) => {
-    if (isBinary) connection.end(Codes.unsupportedData, "a binary frame")
-    else connection.received(data.toString("utf8"))
-  })
-  ws.on("pong", () => connection.ponged())
-  ws.on("close", (code) => connection.gone(code))
-  // A frame that breaks the protocol: the library has sent the close frame already.
-  ws.on("error", (error) => connection.end(Codes.protocolError(error), error.message))
-  return {
-    // A socket that took everything at once has nothing left to drain, whatever `write` returned.
-    write: (bytes) => raw.write(bytes) || raw.writableLength === 0,
-    isOpen: () => ws.readyState === WebSocket.OPEN,
-    ping: () => {
-      if (ws.readyState === WebSocket.OPEN) ws.ping()
-    },
-    close: ({ code, reason }) => ws.close(code, reason),
-    terminate: () => ws.terminate(),
-    pause: () => ws.pause(),
-    resume: () => ws.resume()
-  }
+  ws.on("message", onMessage)
+  ws.on("pong", onPong)
+  ws.on("close", onClose)
+  ws.on("error", onError)
+  return new Bound(ws, raw)
 }
