@@ -14,7 +14,6 @@
  * sense, leaves the hub, writes what is queued, closes the socket, and
  * terminates it if the peer does not answer.
  */
-import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -88,6 +87,7 @@ export class Connection implements Hub.Writer, Outlet, Owner {
   #about: string | undefined
   #closed = false
   #left = false
+  #finished = false
 
   // The resident fiber: what resumes it where it is parked, or that it must not park.
   #wake: ((effect: Effect.Effect<void>) => void) | undefined
@@ -340,31 +340,28 @@ export class Connection implements Hub.Writer, Outlet, Owner {
   }
 
   /**
-   * Serves the socket until it is closed. Never fails; once interrupted, it has
-   * to be followed by `abort`. While nothing happens it is one loop that is
-   * parked, and nothing else: what stands around it is kept once for each
-   * connection (a generator and what it closes over, 1.5 KB).
+   * Serves the socket from `now`, in milliseconds, until it is closed. Never
+   * fails; once interrupted, it has to be followed by `abort`. While nothing
+   * happens it is a loop that is parked, and nothing else: what stands around it
+   * is kept for each connection (a generator and what it closes over, 1.5 KB).
    */
-  run(socket: Socket, session: Session): Effect.Effect<void> {
-    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      this.#socket = socket
-      this.#session = session
-      this.#openedAt = now
-      this.#nextPing = now + Math.random() * Duration.toMillis(this.#config.ping_interval)
-      let isOver = false
-      return Effect.whileLoop({
-        while: () => !isOver,
-        body: () => {
-          if (this.#ended !== undefined) {
-            isOver = true
-            return this.#finish(socket, session, this.#ended)
-          }
-          this.flush()
-          this.#take()
-          return this.#park
-        },
-        step: constVoid
-      })
+  run(socket: Socket, session: Session, now: number): Effect.Effect<void> {
+    this.#socket = socket
+    this.#session = session
+    this.#openedAt = now
+    this.#nextPing = now + Math.random() * Duration.toMillis(this.#config.ping_interval)
+    return Effect.whileLoop({
+      while: () => !this.#finished,
+      body: () => {
+        if (this.#ended !== undefined) {
+          this.#finished = true
+          return this.#finish(socket, session, this.#ended)
+        }
+        this.flush()
+        this.#take()
+        return this.#park
+      },
+      step: constVoid
     })
   }
 

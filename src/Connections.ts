@@ -33,7 +33,7 @@ export class Connections extends Context.Tag("fanfare/Connections")<
     readonly backlog: () => { readonly frames: number; readonly bytes: number; readonly blocked: number }
     /** A connection with an empty mailbox, not counted yet. */
     readonly make: (id: string, encoding: Hub.Encoding) => Effect.Effect<Connection.Connection>
-    /** Serves a connection until it is closed. */
+    /** Serves a connection until it is closed. To be run in a fiber that is not interruptible: this is, where it may be. */
     readonly serve: (
       connection: Connection.Connection,
       socket: Connection.Socket,
@@ -70,6 +70,7 @@ const make = Effect.gen(function* () {
   const metrics = yield* Metrics.Metrics
   const broker = yield* Broker.Broker
   const hub = yield* Hub.Hub
+  const clock = yield* Effect.clock
   const open = new Set<Connection.Connection>()
   const empty = yield* Effect.makeLatch(true)
   let phase: Phase = "Open"
@@ -143,24 +144,23 @@ const make = Effect.gen(function* () {
         (mailbox) => new Connection.Connection(id, encoding, mailbox, hub, metrics, config.client, fork)
       ),
     serve: (connection, socket, session) =>
-      Effect.uninterruptible(
-        Effect.suspend(() => {
-          open.add(connection)
-          empty.unsafeClose()
-          metrics.connections[connection.encoding].add()
-          metrics.connectionsOpened.add()
-          // Its handshake was under way when the drain began.
-          if (phase === "Closed") connection.end(Codes.shutdown)
-          // Not acquireUseRelease: it keeps four times as much for as long as the connection lives.
-          return Effect.matchCauseEffect(Effect.interruptible(connection.run(socket, session)), {
-            onSuccess: () => Effect.sync(() => remove(connection)),
-            onFailure: (cause) =>
-              connection
-                .abort(socket, session)
-                .pipe(Effect.ensuring(Effect.sync(() => remove(connection))), Effect.zipRight(Effect.failCause(cause)))
-          })
+      Effect.suspend(() => {
+        open.add(connection)
+        empty.unsafeClose()
+        metrics.connections[connection.encoding].add()
+        metrics.connectionsOpened.add()
+        // Its handshake was under way when the drain began.
+        if (phase === "Closed") connection.end(Codes.shutdown)
+        const run = connection.run(socket, session, clock.unsafeCurrentTimeMillis())
+        // Not acquireUseRelease: it keeps four times as much for as long as the connection lives.
+        return Effect.matchCauseEffect(Effect.interruptible(run), {
+          onSuccess: () => Effect.sync(() => remove(connection)),
+          onFailure: (cause) =>
+            connection
+              .abort(socket, session)
+              .pipe(Effect.ensuring(Effect.sync(() => remove(connection))), Effect.zipRight(Effect.failCause(cause)))
         })
-      ),
+      }),
     drain
   })
 })

@@ -158,6 +158,8 @@ export const make: Effect.Effect<
     })
   }
   const runFork = yield* FiberSet.makeRuntime<never>()
+  // So that no connection keeps what would make it so.
+  const runUninterruptible = yield* Effect.uninterruptible(FiberSet.makeRuntime<never>())
   // Handshakes under way, the one that is looked at included: they count for
   // the connection limit, or a burst would pass it.
   let handshakes = 0
@@ -323,7 +325,7 @@ export const make: Effect.Effect<
         const shaken = handshake(connection, request, socket, head)
         if (Either.isRight(shaken)) {
           admitted.add(socket)
-          runFork(connections.serve(connection, shaken.right, session), annotated(id))
+          runUninterruptible(connections.serve(connection, shaken.right, session), annotated(id))
           return
         }
         yield* session.close(Codes.connectionClosed)
