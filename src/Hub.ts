@@ -26,7 +26,9 @@ import * as Broker from "./Broker.ts"
 import type * as History from "./History.ts"
 import * as Continuity from "./Hub/Continuity.ts"
 import { Entry, type Joined, type Subscription, type Want } from "./Hub/Entry.ts"
+import * as Reads from "./Hub/Reads.ts"
 import type { Filled } from "./Hub/Sequence.ts"
+import { acquire } from "./internal/scope.ts"
 import { within } from "./internal/time.ts"
 import * as Metrics from "./Metrics.ts"
 import * as Namespace from "./Namespace.ts"
@@ -91,9 +93,6 @@ const SLICE_BYTES = 64 * 1024
 /** What is held back in all channels with history, while something before it is read. */
 const HELD_BYTES = 32 * 1024 * 1024
 
-/** Reads of history for clients at a time: each may be as long as `client.reply_max_size`. */
-const READS = 8
-
 /** How long a newcomer waits for this instance to get as far as it is. */
 const ABREAST_TIMEOUT = Duration.seconds(1)
 
@@ -132,7 +131,6 @@ const make = Effect.gen(function* () {
     bytes: config.client.reply_max_size
   }
   const held = { maxBytes: HELD_BYTES, bytes: 0 }
-  const reads = yield* Effect.makeSemaphore(READS)
   let inbox: Array<Arrival> = []
   let inboxBytes = 0
   /** Whether `room` is closed. */
@@ -313,22 +311,22 @@ const make = Effect.gen(function* () {
       )(behind)
     })
 
-  const history = (kept: Broker.Kept, range: History.Range): Effect.Effect<History.Page, Broker.BrokerError> =>
-    reads.withPermits(1)(broker.history(kept, range))
+  const reads = yield* Reads.make(broker.history, releaseIfUnused)
 
   /** Reads what a newcomer wants of the past; nothing at all where it wants nothing and the position is known. */
   const readPast = (
-    { channel, delivered, retention }: Entry,
+    entry: Entry,
     want: Want,
     maxBytes: number
   ): Effect.Effect<History.Page | undefined, Broker.BrokerError> => {
+    const { channel, delivered, retention } = entry
     const kept = retention && { channel, retention }
     if (kept === undefined || (want === undefined && delivered !== undefined)) return Effect.succeed(undefined)
-    if (want === undefined) return history(kept, { limit: 0, maxBytes })
+    if (want === undefined) return reads.shared(entry, kept, { limit: 0, maxBytes })
     if ("since" in want) {
-      return history(kept, { since: want.since, limit: replayLimit.publications, maxBytes, whole: true })
+      return reads.shared(entry, kept, { since: want.since, limit: replayLimit.publications, maxBytes, whole: true })
     }
-    return Effect.map(history(kept, { limit: want.last, maxBytes, reverse: true }), (page) => ({
+    return Effect.map(reads.one(kept, { limit: want.last, maxBytes, reverse: true }), (page) => ({
       ...page,
       publications: page.publications.toReversed()
     }))
@@ -349,12 +347,12 @@ const make = Effect.gen(function* () {
     maxBytes: number = replayLimit.bytes
   ): Effect.Effect<Prepared, Broker.BrokerError, Scope.Scope> =>
     Effect.gen(function* () {
-      const entry = yield* Effect.acquireRelease(
-        Effect.sync(() => {
+      const entry = yield* acquire(
+        () => {
           const one = entryOf(channel)
           one.expect()
           return one
-        }),
+        },
         (one) =>
           Effect.sync(() => {
             one.unexpect()
@@ -377,7 +375,7 @@ const make = Effect.gen(function* () {
 
   return Hub.of({
     prepare,
-    history,
+    history: reads.one,
     leave: (channel, subscription) => {
       const entry = entries.get(channel)
       if (entry === undefined || !entry.leave(subscription)) return

@@ -263,9 +263,13 @@ export class Subscriptions implements Subscriber {
     const { config, hooks } = this.#services
     const namespace = Namespace.find(config.channel, channel)
     const request = { client: this.#whose.info(), channel, subscribed: true }
-    const may = (isAsked: boolean, what: string, ask: Effect.Effect<void, Hooks.Rejected>): Effect.Effect<boolean> =>
+    const may = (
+      isAsked: boolean,
+      what: string,
+      ask: (request: Hooks.HistoryRequest & Hooks.PresenceRequest) => Effect.Effect<void, Hooks.Rejected>
+    ): Effect.Effect<boolean> =>
       isAsked
-        ? Effect.as(ask, true).pipe(
+        ? Effect.as(ask(request), true).pipe(
             Effect.catchTag("Rejected", ({ detail, message }) =>
               Effect.logDebug(`no ${what} in "${channel}": ${detail ?? message}`).pipe(
                 Effect.annotateLogs("channel", channel),
@@ -278,8 +282,8 @@ export class Subscriptions implements Subscriber {
     const { force_positioning, force_push_join_leave, force_recovery, history_size, join_leave } = namespace
     const asksMore = (asked.recoverable && !force_recovery) || (asked.positioned && !force_positioning)
     return Effect.zipWith(
-      may(history_size > 0 && asksMore, "recovery", hooks.onHistory(request)),
-      may(join_leave && asked.join_leave && !force_push_join_leave, "join and leave", hooks.onPresence(request)),
+      may(history_size > 0 && asksMore, "recovery", (one) => hooks.onHistory(one)),
+      may(join_leave && asked.join_leave && !force_push_join_leave, "join and leave", (one) => hooks.onPresence(one)),
       (mayRecover, mayHear) => {
         const recoverable = force_recovery || (asked.recoverable && mayRecover)
         return {
