@@ -3,11 +3,11 @@ import { Load } from "../harness/Load.mjs"
 
 const PUBLISHERS = 10
 /** Messages of its own that a publisher keeps on their way. */
-const WINDOW = 4
+const WINDOW = 16
 
 export default {
   id: "S1",
-  title: "saturated fan-out: one room of 1,000, ten publishers with four messages on their way each",
+  title: "saturated fan-out: one room of 1,000, ten publishers with sixteen messages on their way each",
   figures: {
     rate: { title: "deliveries/s", better: "more" },
     cpu: { title: "CPU-s per million deliveries", better: "less" }
