@@ -138,6 +138,8 @@ export class Broker extends Context.Tag("fanfare/Broker")<
      * `unsubscribe`.
      */
     readonly subscribe: (channel: string) => Effect.Effect<void, BrokerError>
+    /** Whether this instance is subscribed, so that `subscribe` would have nothing to do. */
+    readonly isSubscribed: (channel: string) => boolean
     /** Gives a channel up. Never waits, never throws. */
     readonly unsubscribe: (channel: string) => void
     /** Connects the sink for as long as the scope is open. One at a time. */
@@ -242,6 +244,7 @@ const makeMemory = Effect.gen(function* () {
         subscribed.add(channel)
         streams.pin(channel, true)
       }),
+    isSubscribed: (channel) => subscribed.has(channel),
     unsubscribe: (channel) => {
       subscribed.delete(channel)
       streams.pin(channel, false)

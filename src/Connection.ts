@@ -387,7 +387,8 @@ export class Connection implements Hub.Writer, Outlet, Owner {
   #finish(socket: Socket, session: Session, disconnect: Codes.Disconnect): Effect.Effect<void> {
     return Effect.gen(this, function* () {
       if (this.#closed) {
-        yield* this.#settle
+        this.#take()
+        if (!this.#inbox.isIdle) yield* this.#settle
       } else {
         const why = this.#detail === undefined ? "" : `: ${this.#detail}`
         const channel = this.#about ?? session.channel

@@ -32,7 +32,7 @@ export class Connections extends Context.Tag("fanfare/Connections")<
     /** What waits for their sockets altogether, and how many of these take no more at present. */
     readonly backlog: () => { readonly frames: number; readonly bytes: number; readonly blocked: number }
     /** A connection with an empty mailbox, not counted yet. */
-    readonly make: (id: string, encoding: Hub.Encoding) => Effect.Effect<Connection.Connection>
+    readonly unsafeMake: (id: string, encoding: Hub.Encoding) => Connection.Connection
     /** Serves a connection until it is closed. To be run in a fiber that is not interruptible: this is, where it may be. */
     readonly serve: (
       connection: Connection.Connection,
@@ -75,7 +75,8 @@ const make = Effect.gen(function* () {
   const empty = yield* Effect.makeLatch(true)
   let phase: Phase = "Open"
   // Where connections live, their commands do.
-  const fork = Runtime.runFork(yield* Effect.runtime<never>())
+  const runtime = yield* Effect.runtime<never>()
+  const fork = Runtime.runFork(runtime)
 
   const sweep = Effect.map(Clock.currentTimeMillis, (now) => {
     for (const connection of open) connection.sweep(now)
@@ -138,11 +139,11 @@ const make = Effect.gen(function* () {
       }
       return total
     },
-    make: (id, encoding) =>
-      Effect.map(
-        Mailbox.make(config.client.queue_max_frames, config.client.queue_max_size, config.client.overflow),
-        (mailbox) => new Connection.Connection(id, encoding, mailbox, hub, metrics, config.client, fork)
-      ),
+    unsafeMake: (id, encoding) => {
+      const { overflow, queue_max_frames, queue_max_size } = config.client
+      const mailbox = Runtime.runSync(runtime)(Mailbox.make(queue_max_frames, queue_max_size, overflow))
+      return new Connection.Connection(id, encoding, mailbox, hub, metrics, config.client, fork)
+    },
     serve: (connection, socket, session) =>
       Effect.suspend(() => {
         open.add(connection)

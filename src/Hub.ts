@@ -15,8 +15,8 @@
  * turn 0.7.
  */
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import * as Iterable from "effect/Iterable"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -25,11 +25,9 @@ import { clearImmediate, setImmediate } from "node:timers"
 import * as Broker from "./Broker.ts"
 import type * as History from "./History.ts"
 import * as Continuity from "./Hub/Continuity.ts"
-import { Entry, type Joined, type Subscription, type Want } from "./Hub/Entry.ts"
-import * as Reads from "./Hub/Reads.ts"
+import { Entry, type Subscription, type Want } from "./Hub/Entry.ts"
+import * as Newcomers from "./Hub/Newcomers.ts"
 import type { Filled } from "./Hub/Sequence.ts"
-import { acquire } from "./internal/scope.ts"
-import { within } from "./internal/time.ts"
 import * as Metrics from "./Metrics.ts"
 import * as Namespace from "./Namespace.ts"
 import { type Publication, weight } from "./protocol/Publication.ts"
@@ -37,21 +35,12 @@ import * as ServerConfig from "./ServerConfig.ts"
 import * as Tracing from "./Tracing.ts"
 
 export type { Encoding, Joined, Subscription, Want } from "./Hub/Entry.ts"
+export type { Prepared } from "./Hub/Newcomers.ts"
 
 /** A connection as the hub writes to it. */
 export interface Writer {
   /** Writes what is queued. Does not wait or throw. */
   readonly flush: () => void
-}
-
-/** Everything that can fail is done: the channel is heard, and the past that was wanted is read. */
-export interface Prepared {
-  /**
-   * Joins. In the same step in which the subscription begins to get
-   * publications it is told what it has missed, and where it stands: what the
-   * caller queues in that step comes before all of them.
-   */
-  readonly join: (subscription: Subscription) => Joined
 }
 
 /** The registry of this instance. */
@@ -67,7 +56,18 @@ export class Hub extends Context.Tag("fanfare/Hub")<
       channel: string,
       want: Want,
       maxBytes?: number
-    ) => Effect.Effect<Prepared, Broker.BrokerError, Scope.Scope>
+    ) => Effect.Effect<Newcomers.Prepared, Broker.BrokerError, Scope.Scope>
+    /**
+     * The same without a fiber, for a channel that this instance hears already;
+     * `false`: it does not, and nothing was done. `done` is called once, maybe
+     * within this call; to join has to be done within that.
+     */
+    readonly unsafePrepare: (
+      channel: string,
+      want: Want,
+      maxBytes: number,
+      done: (prepared: Exit.Exit<Newcomers.Prepared, Broker.BrokerError>) => void
+    ) => boolean
     /** Reads a stream for a client; only so many at a time, so that clients do not keep each other from publishing. */
     readonly history: Context.Tag.Service<Broker.Broker>["history"]
     /** Ends a subscription; the last one of a channel releases it at the broker. */
@@ -92,9 +92,6 @@ const SLICE_BYTES = 64 * 1024
 
 /** What is held back in all channels with history, while something before it is read. */
 const HELD_BYTES = 32 * 1024 * 1024
-
-/** How long a newcomer waits for this instance to get as far as it is. */
-const ABREAST_TIMEOUT = Duration.seconds(1)
 
 /** A publication for a channel, or the place at which it begins anew. */
 interface Arrival {
@@ -290,92 +287,17 @@ const make = Effect.gen(function* () {
     broker.unsubscribe(entry.channel)
   }
 
-  /** Waits until this instance has delivered as much as a newcomer has seen elsewhere. */
-  const abreast = (entry: Entry, page: History.Page, want: Want): Effect.Effect<void, Broker.BrokerError> =>
-    Effect.suspend(() => {
-      if (entry.isAbreast(page, want)) return Effect.void
-      const behind = Effect.async<void>((resume) => {
-        const stop = entry.watch(() => {
-          if (entry.isAbreast(page, want)) resume(Effect.sync(stop))
-        })
-        return Effect.sync(stop)
-      })
-      return within(
-        ABREAST_TIMEOUT,
-        () =>
-          new Broker.BrokerError({
-            reason: "Timeout",
-            channel: entry.channel,
-            message: `subscribe "${entry.channel}": this instance is behind`
-          })
-      )(behind)
-    })
-
-  const reads = yield* Reads.make(broker.history, releaseIfUnused)
-
-  /** Reads what a newcomer wants of the past; nothing at all where it wants nothing and the position is known. */
-  const readPast = (
-    entry: Entry,
-    want: Want,
-    maxBytes: number
-  ): Effect.Effect<History.Page | undefined, Broker.BrokerError> => {
-    const { channel, delivered, retention } = entry
-    const kept = retention && { channel, retention }
-    if (kept === undefined || (want === undefined && delivered !== undefined)) return Effect.succeed(undefined)
-    if (want === undefined) return reads.shared(entry, kept, { limit: 0, maxBytes })
-    if ("since" in want) {
-      return reads.shared(entry, kept, { since: want.since, limit: replayLimit.publications, maxBytes, whole: true })
-    }
-    return Effect.map(reads.one(kept, { limit: want.last, maxBytes, reverse: true }), (page) => ({
-      ...page,
-      publications: page.publications.toReversed()
-    }))
-  }
-
-  /** A newcomer has read the stream: what it shows to be missing here is filled. */
-  const compare = (entry: Entry, top: History.Position): void => {
-    const { sequence } = entry
-    const begun = sequence?.begin(top)
-    if (begun !== undefined) pass(entry, begun)
-    if (sequence?.isHolding === true) continuity.mend(entry)
-    else continuity.expect(entry, top)
-  }
-
-  const prepare = (
-    channel: string,
-    want: Want,
-    maxBytes: number = replayLimit.bytes
-  ): Effect.Effect<Prepared, Broker.BrokerError, Scope.Scope> =>
-    Effect.gen(function* () {
-      const entry = yield* acquire(
-        () => {
-          const one = entryOf(channel)
-          one.expect()
-          return one
-        },
-        (one) =>
-          Effect.sync(() => {
-            one.unexpect()
-            releaseIfUnused(one)
-          })
-      )
-      yield* broker.subscribe(channel)
-      const page = yield* readPast(entry, want, maxBytes)
-      if (page !== undefined) {
-        compare(entry, page)
-        yield* abreast(entry, page, want)
-      }
-      return {
-        join: (subscription) => {
-          metrics.subscriptions.add()
-          return entry.join(subscription, want, page)
-        }
-      }
-    })
+  const { history, prepare, unsafePrepare } = yield* Newcomers.make(broker, metrics, replayLimit, continuity, {
+    entry: entryOf,
+    known: (channel) => entries.get(channel),
+    pass,
+    release: releaseIfUnused
+  })
 
   return Hub.of({
     prepare,
-    history: reads.one,
+    unsafePrepare,
+    history,
     leave: (channel, subscription) => {
       const entry = entries.get(channel)
       if (entry === undefined || !entry.leave(subscription)) return

@@ -80,6 +80,8 @@ export class Publisher extends Context.Tag("fanfare/Publisher")<
       publication: Publication.Publication,
       options?: Options
     ) => Effect.Effect<History.Position | undefined, Broker.BrokerError | InvalidPublication>
+    /** Whether publishes are traced, and so are the commands that lead to them. */
+    readonly isTraced: boolean
     /**
      * The same without a fiber; `done` is called once, maybe within this call.
      * `false`: that cannot be, since it would have to wait or is traced, and
@@ -216,6 +218,7 @@ const make = Effect.gen(function* () {
 
   return Publisher.of({
     publishRaw,
+    isTraced,
     unsafePublishRaw,
     publish: (channel, data, options) =>
       Effect.flatMap(

@@ -11,6 +11,7 @@ import type * as Clients from "./Clients.ts"
 import type * as Frame from "./Frame.ts"
 import type * as Hooks from "./Hooks.ts"
 import type * as Hub from "./Hub.ts"
+import { value } from "./internal/exit.ts"
 import { atMost } from "./internal/time.ts"
 import type * as Metrics from "./Metrics.ts"
 import type * as Presence from "./Presence.ts"
@@ -163,8 +164,8 @@ const FAREWELL_TIMEOUT = Duration.seconds(5)
 
 /** Tells the hooks that a client has left; whatever they do, the connection ends. */
 export const farewell = (services: Services, client: ClientInfo, disconnect: Disconnect): Effect.Effect<void> =>
-  Effect.suspend(() => services.hooks.onDisconnect(client, disconnect)).pipe(
-    atMost(FAREWELL_TIMEOUT),
-    Effect.catchAllDefect((defect) => Effect.logError("onDisconnect failed", defect)),
-    Effect.asVoid
-  )
+  Effect.suspend(() => {
+    const said = services.hooks.onDisconnect(client, disconnect)
+    // What is over already needs no time limit.
+    return value(said) === undefined ? Effect.asVoid(atMost(FAREWELL_TIMEOUT)(said)) : Effect.void
+  }).pipe(Effect.catchAllDefect((defect) => Effect.logError("onDisconnect failed", defect)))

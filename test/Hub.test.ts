@@ -84,6 +84,7 @@ const start = (stub: Stub, check = "20m") =>
       state,
       publish: () => Effect.succeed(undefined),
       unsafePublish: () => false,
+      isSubscribed: (channel) => stub.subscribed.has(channel),
       removeHistory: () => Effect.void,
       history: (_, range) =>
         Effect.zipRight(
@@ -339,7 +340,7 @@ describe("Hub, a gap", () => {
       })
       const others = yield* Effect.forkAll(
         Array.from({ length: 40 }, (_, index) =>
-          Effect.ignore(Effect.scoped(running.hub.prepare(`slow ${index % 2}`, since(0))))
+          Effect.ignore(Effect.scoped(running.hub.prepare(`slow ${index % 2}`, since(index))))
         )
       )
       yield* eventually(

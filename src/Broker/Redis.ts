@@ -258,6 +258,9 @@ const make = (url: Redacted.Redacted) =>
         unsafePublish(channel, publication, options, resume)
       })
 
+    const isSubscribed = (channel: string): boolean =>
+      link !== undefined && subscriptions.isHeard(keys.topic(channel))
+
     const positions = (kept: ReadonlyArray<Kept>) =>
       Effect.map(
         Effect.forEach(Arr.chunksOf(kept, Streams.POSITIONS_BATCH), (batch) =>
@@ -308,15 +311,15 @@ const make = (url: Redacted.Redacted) =>
       subscribe: (channel) =>
         Effect.suspend(() => {
           if (link === undefined) return Effect.fail(InFlight.failure("NotLive", channel, "subscribe"))
-          const topic = keys.topic(channel)
-          const wanted = Effect.mapError(subscriptions.want(topic), (error) =>
+          const wanted = Effect.mapError(subscriptions.want(keys.topic(channel)), (error) =>
             InFlight.failure("Failed", channel, "subscribe", error)
           )
           // Most newcomers come to a channel that is heard already, and wait for nothing.
-          return subscriptions.isConfirmed(topic)
+          return isSubscribed(channel)
             ? wanted
             : within(InFlight.DEADLINE, () => InFlight.failure("Timeout", channel, "subscribe"))(wanted)
         }),
+      isSubscribed,
       unsubscribe: (channel) => subscriptions.release(keys.topic(channel)),
       sendControl: (message, to) =>
         Effect.suspend(() => {

@@ -24,8 +24,8 @@ const BATCH = 512
 export interface Subscriptions<E> {
   /** Whether somebody wants the channel. */
   readonly isWanted: (channel: string) => boolean
-  /** Whether it is heard by now. */
-  readonly isConfirmed: (channel: string) => boolean
+  /** Whether it is wanted and confirmed. */
+  readonly isHeard: (channel: string) => boolean
   /** Wants a channel; completes when it is confirmed, or fails when the link is lost. */
   readonly want: (channel: string) => Effect.Effect<void, E>
   /** Does not want it any more. */
@@ -116,7 +116,7 @@ export const make = <E>(): Effect.Effect<Subscriptions<E>> =>
 
     return {
       isWanted: (channel) => wanted.has(channel),
-      isConfirmed: (channel) => confirmed.has(channel),
+      isHeard: (channel) => wanted.has(channel) && confirmed.has(channel),
       want: (channel) =>
         Effect.suspend((): Effect.Effect<void, E> => {
           wanted.add(channel)

@@ -66,6 +66,7 @@ export class Entry {
   #excluding = 0
   /** After what the subscriptions have got last. */
   #delivered: History.Position | undefined
+  #breaks = 0
   #joining = 0
   /** What was delivered while somebody was joining, the newest of it: history that they read may end before it. */
   #tail: Array<Publication> = []
@@ -139,6 +140,7 @@ export class Entry {
 
   /** What comes next begins anew, after `position`: ends all that are to get everything. Returns how many. */
   breakOff(position: History.Position | undefined): number {
+    this.#breaks++
     this.#delivered = position
     this.#clearTail()
     let ended = 0
@@ -200,6 +202,19 @@ export class Entry {
     if (delivered?.epoch !== page.epoch) return false
     if (want === undefined || !("since" in want) || want.since.epoch !== page.epoch) return true
     return want.since.offset <= delivered.offset || want.since.offset > page.offset
+  }
+
+  /** How often what is delivered has begun anew. */
+  get breaks(): number {
+    return this.#breaks
+  }
+
+  /** Whether what was delivered after a page that was read since the last break is remembered without a hole. */
+  isCovered({ epoch, offset }: History.Position): boolean {
+    const delivered = this.#delivered
+    if (delivered === undefined) return true
+    if (delivered.epoch !== epoch) return false
+    return delivered.offset <= offset || (this.#tail[0]?.offset ?? Infinity) <= offset + 1
   }
 
   /** Adds a subscription. In the same step: what it gets of the past, and where what it gets from now on begins. */

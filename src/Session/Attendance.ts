@@ -31,10 +31,15 @@ export class Attendance {
     this.#whose = whose
   }
 
+  /** Whether anybody is to know who is in a channel. */
+  isKept(channel: string): boolean {
+    return this.#isKept(channel) || this.#isTold(channel)
+  }
+
   /** Enters a channel where its namespace keeps who is there. Whatever happens then, `leave` undoes it. */
   enter(channel: string, chanInfo: string | undefined): Effect.Effect<void, Broker.BrokerError> {
     return Effect.suspend(() => {
-      if (!this.#isKept(channel) && !this.#isTold(channel)) return Effect.void
+      if (!this.isKept(channel)) return Effect.void
       // One that has ended and is not left yet: its leave comes before the next join.
       const left = this.#attended?.has(channel) === true ? this.leave(channel) : Effect.void
       const entered = Effect.suspend(() => {

@@ -5,6 +5,7 @@ import * as Exit from "effect/Exit"
 import type * as Broker from "../Broker.ts"
 import * as History from "../History.ts"
 import * as Hooks from "../Hooks.ts"
+import { value } from "../internal/exit.ts"
 import * as Namespace from "../Namespace.ts"
 import * as Codes from "../protocol/Codes.ts"
 import type * as Command from "../protocol/Command.ts"
@@ -65,28 +66,58 @@ export const make = (services: Services): Commands => {
     })
   }
 
-  const subscribe = (asker: Asker, command: Of<"subscribe">) =>
-    onChannel(asker, command, (channel, what) => {
-      const { id, data, params } = command
-      if (asker.subscriptions.has(channel))
-        return asker.answers.refuse(id, Codes.alreadySubscribed, what, "already subscribed")
-      // As an ordinary subscription it would get something else than what it relies on.
-      if (params.type !== 0)
-        return asker.answers.refuse(id, Codes.notAvailable, what, "only streams can be subscribed to")
-      if (params.tf !== null) return asker.answers.refuse(id, Codes.notAvailable, what, "there is no filter by tags")
-      return Effect.gen(function* () {
-        if (!(yield* asker.subscriptions.place(channel))) {
-          const limit = `client.channel_limit is ${config.client.channel_limit}`
-          return yield* asker.answers.refuse(id, Codes.limitExceeded, what, limit)
-        }
-        const granted = yield* hooks.onSubscribe({ client: asker.info(), channel, token: params.token, data })
-        const join = yield* asker.subscriptions.prepare(channel, params, "client", granted ?? {})
-        const joined = join()
-        if (Either.isLeft(joined)) return yield* asker.answers.refuse(id, joined.left, what, joined.left.message)
-        asker.outlet.send(Json.reply(id, "subscribe", joined.right))
-        yield* asker.subscriptions.announce(channel)
-      }).pipe(Effect.scoped)
-    })
+  const subscribe = (asker: Asker, command: Of<"subscribe">): Carried => {
+    const { id, data, params } = command
+    const { channel, token } = params
+    const { answers, subscriptions } = asker
+    // Asked once, whichever way the command takes.
+    let decision: Effect.Effect<Hooks.Granted | void, Hooks.Rejected> | undefined
+    const ask = () =>
+      (decision ??= Hooks.ask(() => hooks.onSubscribe({ client: asker.info(), channel, token, data })))
+    const answer = (joined: Either.Either<string, Codes.ErrorCode>): Effect.Effect<void> | undefined => {
+      if (Either.isLeft(joined)) return answers.refuse(id, joined.left, whatOf(command), joined.left.message)
+      asker.outlet.send(Json.reply(id, "subscribe", joined.right))
+      return undefined
+    }
+
+    return {
+      run: () =>
+        onChannel(asker, command, (_, what) => {
+          if (subscriptions.has(channel)) return answers.refuse(id, Codes.alreadySubscribed, what, "already subscribed")
+          // As an ordinary subscription it would get something else than what it relies on.
+          if (params.type !== 0) {
+            return answers.refuse(id, Codes.notAvailable, what, "only streams can be subscribed to")
+          }
+          if (params.tf !== null) return answers.refuse(id, Codes.notAvailable, what, "there is no filter by tags")
+          return Effect.gen(function* () {
+            if (!(yield* subscriptions.place(channel))) {
+              const limit = `client.channel_limit is ${config.client.channel_limit}`
+              return yield* answers.refuse(id, Codes.limitExceeded, what, limit)
+            }
+            const granted = yield* ask()
+            const join = yield* subscriptions.prepare(channel, params, "client", granted ?? {})
+            const refused = answer(join())
+            yield* refused ?? subscriptions.announce(channel)
+          }).pipe(Effect.scoped)
+        }),
+      now: (_, done) => {
+        if (Either.isLeft(ServerConfig.parseChannel(config, channel)) || subscriptions.has(channel)) return false
+        if (params.type !== 0 || params.tf !== null || publisher.isTraced) return false
+        if (!subscriptions.take(channel)) return false
+        const decided = value(ask())
+        const isUnderWay =
+          decided !== undefined &&
+          subscriptions.unsafeSubscribe(channel, params, decided.value ?? {}, (joined) => {
+            subscriptions.give(channel)
+            if (joined === undefined) return done()
+            if (Exit.isSuccess(joined)) return done(answer(joined.value))
+            done(Effect.catchAll(Effect.asVoid(joined), (error) => answers.unavailable(id, error, whatOf(command))))
+          })
+        if (!isUnderWay) subscriptions.give(channel)
+        return isUnderWay
+      }
+    }
+  }
 
   const unsubscribe = (asker: Asker, command: Of<"unsubscribe">) =>
     onChannel(asker, command, (channel) =>
@@ -135,8 +166,7 @@ export const make = (services: Services): Commands => {
       now: (onSent, done) => {
         // What is refused is logged, in a fiber.
         if (data === undefined || Either.isLeft(ServerConfig.parseChannel(config, channel))) return false
-        const decided = ask(data)
-        if (!Exit.isExit(decided) || Exit.isFailure(decided)) return false
+        if (value(ask(data)) === undefined) return false
         return publisher.unsafePublishRaw(channel, publication(data), { onSent }, (result) => {
           if (Exit.isSuccess(result)) {
             asker.outlet.send(Json.reply(id, "publish", Json.EMPTY))
@@ -243,11 +273,9 @@ export const make = (services: Services): Commands => {
 
   const others = (
     asker: Asker,
-    command: Exclude<Command.Command, { method: "connect" | "publish" }>
+    command: Exclude<Command.Command, { method: "connect" | "subscribe" | "publish" }>
   ): Effect.Effect<void> => {
     switch (command.method) {
-      case "subscribe":
-        return subscribe(asker, command)
       case "unsubscribe":
         return unsubscribe(asker, command)
       case "sub_refresh":
@@ -270,5 +298,9 @@ export const make = (services: Services): Commands => {
   }
 
   return (asker, command) =>
-    command.method === "publish" ? publish(asker, command) : { run: () => others(asker, command) }
+    command.method === "publish"
+      ? publish(asker, command)
+      : command.method === "subscribe"
+        ? subscribe(asker, command)
+        : { run: () => others(asker, command) }
 }

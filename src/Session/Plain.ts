@@ -10,6 +10,7 @@ import type * as Clients from "../Clients.ts"
 import * as Hooks from "../Hooks.ts"
 import type * as Hub from "../Hub.ts"
 import { Bucket } from "../internal/Bucket.ts"
+import { value } from "../internal/exit.ts"
 import * as Codes from "../protocol/Codes.ts"
 import * as Publication from "../protocol/Publication.ts"
 import type * as Publisher from "../Publisher.ts"
@@ -104,8 +105,7 @@ export const make = (services: Services, outlet: Outlet, about: About): Plain =>
           )
         ),
       now: (onSent, done) => {
-        const decided = ask()
-        if (!Exit.isExit(decided) || Exit.isFailure(decided)) return false
+        if (value(ask()) === undefined) return false
         return publisher.unsafePublishRaw(channel, publication(), { onSent }, (result) =>
           Exit.isSuccess(result) ? done() : done(guarded(() => result))
         )

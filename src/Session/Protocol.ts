@@ -13,8 +13,9 @@ import * as Either from "effect/Either"
 import * as Channel from "../Channel.ts"
 import type * as Clients from "../Clients.ts"
 import * as Frame from "../Frame.ts"
-import type * as Hooks from "../Hooks.ts"
+import * as Hooks from "../Hooks.ts"
 import { Bucket } from "../internal/Bucket.ts"
+import { value } from "../internal/exit.ts"
 import * as Namespace from "../Namespace.ts"
 import * as Codes from "../protocol/Codes.ts"
 import * as Command from "../protocol/Command.ts"
@@ -142,10 +143,34 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
     )
   }
 
+  /** From now on it can be disconnected by its user's name; what it is told where its user has too many. */
+  #accept({ expiresAt, info, user }: Hooks.Accepted): Effect.Effect<void> | undefined {
+    const { user_connection_limit } = this.#shared.config.client
+    this.#client = { client: this.outlet.id, user, ...(info === undefined ? {} : { connInfo: info }) }
+    this.#expiresAt = expiresAt
+    if (this.#shared.clients.add(this)) return undefined
+    const why = `client.user_connection_limit is ${user_connection_limit}, and "${user}" has as many`
+    return Effect.sync(() => this.outlet.end(Codes.connectionLimit, why))
+  }
+
+  /** It is connected, and told so. */
+  #welcome({ id }: Of<"connect">, { data }: Hooks.Accepted, subs: ReadonlyMap<string, string>): void {
+    this.#phase = "connected"
+    const result = Json.connectResult({
+      client: this.outlet.id,
+      version,
+      ping: Math.max(1, Math.round(Duration.toSeconds(this.#shared.config.client.ping_interval))),
+      node: this.#shared.node,
+      data,
+      ttl: ttl(this.#shared, this.#expiresAt),
+      subs
+    })
+    this.outlet.send(Json.reply(id, "connect", result))
+  }
+
   #establish(command: Of<"connect">, accepted: Hooks.Accepted): Effect.Effect<void> {
-    const { clients, config, metrics } = this.#shared
-    const { channel_limit, ping_interval } = config.client
-    const { data, info, user } = accepted
+    const { config, metrics } = this.#shared
+    const { channel_limit } = config.client
     const channels = new Map(
       (accepted.channels ?? []).map((one): readonly [string, Hooks.Granted] =>
         typeof one === "string" ? [one, {}] : [one.channel, one]
@@ -170,13 +195,8 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
         this.outlet.end(Codes.channelLimit, `client.channel_limit is ${channel_limit}`)
       })
     }
-    this.#client = { client: this.outlet.id, user, ...(info === undefined ? {} : { connInfo: info }) }
-    this.#expiresAt = accepted.expiresAt
-    // From here on it can be disconnected by its user's name.
-    if (!clients.add(this)) {
-      const why = `client.user_connection_limit is ${config.client.user_connection_limit}, and "${user}" has as many`
-      return Effect.sync(() => this.outlet.end(Codes.connectionLimit, why))
-    }
+    const refused = this.#accept(accepted)
+    if (refused !== undefined) return refused
     return this.#prepareServerSide(channels, command.params.subs).pipe(
       Effect.map((prepared) => {
         const subs = new Map<string, string>()
@@ -189,18 +209,7 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
           }
           subs.set(channel, joined.right)
         }
-        this.#phase = "connected"
-        const ping = Math.max(1, Math.round(Duration.toSeconds(ping_interval)))
-        const result = Json.connectResult({
-          client: this.outlet.id,
-          version,
-          ping,
-          node: this.#shared.node,
-          data,
-          ttl: ttl(this.#shared, this.#expiresAt),
-          subs
-        })
-        this.outlet.send(Json.reply(command.id, "connect", result))
+        this.#welcome(command, accepted, subs)
         if (subs.size === 0) return Effect.void
         return Effect.forEach(subs.keys(), (channel) => this.subscriptions.announce(channel), {
           concurrency: "unbounded",
@@ -215,21 +224,40 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
     )
   }
 
-  #connect(command: Of<"connect">): Effect.Effect<void> {
-    const { token } = command.params
-    const request = this.#request
-    // Not kept any longer: its headers are most of what a connection would hold.
-    this.#request = NO_REQUEST
-    return Effect.matchEffect(
-      this.#shared.hooks.onConnect({ client: this.outlet.id, kind: "protocol", token, data: command.data, ...request }),
-      {
-        onFailure: (rejected) => {
-          const told = this.answers.reject(command.id, rejected, "connect")
-          return rejected.disconnect === true ? told : this.#refuseConnect(told)
-        },
-        onSuccess: (accepted) => this.#establish(command, accepted)
+  #connect(command: Of<"connect">): Commands.Carried {
+    const { hooks, publisher } = this.#shared
+    // Asked once, whichever way the command takes.
+    let decision: Effect.Effect<Hooks.Accepted, Hooks.Rejected> | undefined
+    const ask = () => {
+      if (decision !== undefined) return decision
+      const request = this.#request
+      // Not kept any longer: its headers are most of what a connection would hold.
+      this.#request = NO_REQUEST
+      const { token } = command.params
+      decision = Hooks.ask(() =>
+        hooks.onConnect({ client: this.outlet.id, kind: "protocol", token, data: command.data, ...request })
+      )
+      return decision
+    }
+
+    return {
+      run: () =>
+        Effect.matchEffect(ask(), {
+          onFailure: (rejected) => {
+            const told = this.answers.reject(command.id, rejected, "connect")
+            return rejected.disconnect === true ? told : this.#refuseConnect(told)
+          },
+          onSuccess: (accepted) => this.#establish(command, accepted)
+        }),
+      now: (_, done) => {
+        const accepted = publisher.isTraced ? undefined : value(ask())?.value
+        if (accepted === undefined || (accepted.channels ?? []).length > 0) return false
+        const refused = this.#accept(accepted)
+        if (refused === undefined) this.#welcome(command, accepted, new Map())
+        done(refused)
+        return true
       }
-    )
+    }
   }
 
   // ── What the server does with the client ─────────────────────────────────
@@ -307,7 +335,7 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
 
   #task(command: Command.Command): Task {
     const { now, run } =
-      command.method === "connect" ? { run: () => this.#connect(command) } : this.#shared.carried(this, command)
+      command.method === "connect" ? this.#connect(command) : this.#shared.carried(this, command)
     return {
       lane: laneOf(command),
       exclusive: command.method === "connect",
@@ -317,9 +345,9 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
         (command.method === "subscribe" && command.params.recover),
       run: (passOn) => this.#guarded(command, () => run(passOn)),
       now:
-        now === undefined || this.#phase !== "connected"
-          ? undefined
-          : (passOn, done) => now(passOn, (rest) => done(rest && this.#guarded(command, () => rest)))
+        now &&
+        ((passOn, done) =>
+          this.#phase !== "refused" && now(passOn, (rest) => done(rest && this.#guarded(command, () => rest))))
     }
   }
 

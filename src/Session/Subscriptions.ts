@@ -5,10 +5,13 @@
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import type * as Broker from "../Broker.ts"
 import type * as Hooks from "../Hooks.ts"
+import { value } from "../internal/exit.ts"
 import { acquire, onClose } from "../internal/scope.ts"
+import type * as Hub from "../Hub.ts"
 import type * as Metrics from "../Metrics.ts"
 import * as Namespace from "../Namespace.ts"
 import * as Codes from "../protocol/Codes.ts"
@@ -75,6 +78,9 @@ export class Subscriptions implements Subscriber {
   /** Channels whose subscriptions expire; `undefined` until there is one. */
   #expiring: Set<string> | undefined
 
+  /** The client has left all of them, for good. */
+  #isOver = false
+
   constructor(services: Services, outlet: Outlet, whose: Whose) {
     this.#services = services
     this.#outlet = outlet
@@ -83,23 +89,32 @@ export class Subscriptions implements Subscriber {
   }
 
   /**
-   * Takes a place for one more subscription, within the scope; `false`: there
-   * are as many as `client.channel_limit`, those that are being made included.
+   * Takes a place for one more subscription; `false`: there are as many as
+   * `client.channel_limit`, those that are being made included. `give` gives it
+   * back.
    */
+  take(channel: string): boolean {
+    const making = Array.from(this.#making ?? []).filter((one) => !this.#open.has(one)).length
+    if (this.#open.size + making >= this.#services.config.client.channel_limit) return false
+    ;(this.#making ??= new Set()).add(channel)
+    return true
+  }
+
+  give(channel: string): void {
+    if (this.#making?.delete(channel) === true && this.#making.size === 0) this.#making = undefined
+  }
+
+  /** Takes a place within the scope. */
   place(channel: string): Effect.Effect<boolean, never, Scope.Scope> {
     return acquire(
       () => {
-        const making = Array.from(this.#making ?? []).filter((one) => !this.#open.has(one)).length
-        if (this.#open.size + making >= this.#services.config.client.channel_limit) {
-          this.#services.metrics.limits.channels.add()
-          return false
-        }
-        ;(this.#making ??= new Set()).add(channel)
-        return true
+        const isTaken = this.take(channel)
+        if (!isTaken) this.#services.metrics.limits.channels.add()
+        return isTaken
       },
       (isTaken) =>
         Effect.sync(() => {
-          if (isTaken && this.#making?.delete(channel) === true && this.#making.size === 0) this.#making = undefined
+          if (isTaken) this.give(channel)
         })
     )
   }
@@ -127,7 +142,7 @@ export class Subscriptions implements Subscriber {
   ): Effect.Effect<Join, Broker.BrokerError, Scope.Scope> {
     return Effect.gen(this, function* () {
       const given = yield* this.#given(channel, asked)
-      const { positioned, recoverable } = given
+      const { recoverable } = given
       const since = { epoch: asked.epoch, offset: asked.offset }
       const prepared = yield* this.#services.hub.prepare(
         channel,
@@ -136,43 +151,78 @@ export class Subscriptions implements Subscriber {
       )
       yield* onClose(Effect.suspend(() => (this.has(channel) ? Effect.void : this.#attendance.leave(channel))))
       yield* this.#attendance.enter(channel, granted.info)
-      return () => {
-        const subscription = this.#subscription(channel, given, granted)
-        const { isRecovered, position, publications: missed } = prepared.join(subscription)
-        const { excludes } = subscription
-        const publications = excludes === undefined ? missed : missed.filter(({ info }) => info?.client !== excludes)
-        const texts = Json.page(publications, maxBytes)
-        const recovered = isRecovered && texts.length === publications.length
-        if (recoverable && asked.recover) {
-          this.#services.metrics.recoveries[recovered ? "recovered" : "unrecovered"].add()
-        }
-        const refusal =
-          positioned && position === undefined
-            ? Codes.internal
-            : recoverable && asked.recover && !recovered && (asked.flag & Command.REJECT_UNRECOVERED) !== 0
-              ? Codes.unrecoverable
-              : undefined
-        if (refusal !== undefined) {
-          this.#services.hub.leave(channel, subscription)
-          return Either.left(refusal)
-        }
-        const { data, expiresAt, info } = granted
-        this.#open.set(channel, { subscription, side, info, expiresAt })
-        if (expiresAt !== undefined) this.#expires(channel)
-        return Either.right(
-          Json.subscribeResult({
-            recoverable,
-            positioned,
-            position: positioned ? position : undefined,
-            wasRecovering: asked.recover,
-            recovered,
-            publications: recovered ? texts : [],
-            ttl: ttl(this.#services, expiresAt),
-            data
-          })
-        )
-      }
+      return () => this.#join(channel, asked, side, granted, given, prepared, maxBytes)
     })
+  }
+
+  /**
+   * Subscribes without a fiber, where nobody has to be asked, waited for or
+   * told: `joined` is called once, maybe within this call; with `undefined` for
+   * a client that has left meanwhile. `false`: somebody has to, and nothing was
+   * done.
+   */
+  unsafeSubscribe(
+    channel: string,
+    asked: Asked,
+    granted: Hooks.Granted,
+    joined: (result: Exit.Exit<Either.Either<string, Codes.ErrorCode>, Broker.BrokerError> | undefined) => void
+  ): boolean {
+    const given = value(this.#given(channel, asked))
+    if (this.#attendance.isKept(channel) || given === undefined) return false
+    const maxBytes = this.#services.config.client.reply_max_size
+    const { recoverable } = given.value
+    const want = recoverable && asked.recover ? { since: { epoch: asked.epoch, offset: asked.offset } } : undefined
+    return this.#services.hub.unsafePrepare(channel, want, maxBytes, (prepared) => {
+      if (this.#isOver) joined(undefined)
+      else if (Exit.isFailure(prepared)) joined(Exit.failCause(prepared.cause))
+      else joined(Exit.succeed(this.#join(channel, asked, "client", granted, given.value, prepared.value, maxBytes)))
+    })
+  }
+
+  #join(
+    channel: string,
+    asked: Asked,
+    side: Side,
+    granted: Hooks.Granted,
+    given: Given,
+    prepared: Hub.Prepared,
+    maxBytes: number
+  ): Either.Either<string, Codes.ErrorCode> {
+    const { positioned, recoverable } = given
+    const subscription = this.#subscription(channel, given, granted)
+    const { isRecovered, position, publications: missed } = prepared.join(subscription)
+    const { excludes } = subscription
+    const publications = excludes === undefined ? missed : missed.filter(({ info }) => info?.client !== excludes)
+    const texts = Json.page(publications, maxBytes)
+    const recovered = isRecovered && texts.length === publications.length
+    if (recoverable && asked.recover) {
+      this.#services.metrics.recoveries[recovered ? "recovered" : "unrecovered"].add()
+    }
+    const refusal =
+      positioned && position === undefined
+        ? Codes.internal
+        : recoverable && asked.recover && !recovered && (asked.flag & Command.REJECT_UNRECOVERED) !== 0
+          ? Codes.unrecoverable
+          : undefined
+    if (refusal !== undefined) {
+      this.#services.hub.leave(channel, subscription)
+      return Either.left(refusal)
+    }
+    const { data, expiresAt, info } = granted
+    this.#open.set(channel, { subscription, side, info, expiresAt })
+    if (expiresAt !== undefined) this.#expires(channel)
+    return Either.right(
+      Json.subscribeResult({
+        recoverable,
+        positioned,
+        position: positioned ? position : undefined,
+        wasRecovering: asked.recover,
+        recovered,
+        publications: recovered ? texts : [],
+        ttl: ttl(this.#services, expiresAt),
+        data
+      })
+    )
   }
 
   /** Tells others that it has joined; once the client itself knows. */
@@ -191,6 +241,7 @@ export class Subscriptions implements Subscriber {
   /** Ends all of them. */
   get leaveAll(): Effect.Effect<void> {
     return Effect.suspend(() => {
+      this.#isOver = true
       for (const channel of Array.from(this.#open.keys())) this.#close(channel)
       return this.#attendance.leaveAll
     })
@@ -258,7 +309,7 @@ export class Subscriptions implements Subscriber {
     })
   }
 
-  /** What the namespace forces, and what the client asks for where it may have it. */
+  /** What the namespace forces, and what the client asks for where it may have it: an `Exit` where it asks for nothing. */
   #given(channel: string, asked: Asked): Effect.Effect<Given> {
     const { config, hooks } = this.#services
     const namespace = Namespace.find(config.channel, channel)
@@ -281,17 +332,20 @@ export class Subscriptions implements Subscriber {
     if (namespace === undefined) return Effect.succeed({ recoverable: false, positioned: false, attendance: false })
     const { force_positioning, force_push_join_leave, force_recovery, history_size, join_leave } = namespace
     const asksMore = (asked.recoverable && !force_recovery) || (asked.positioned && !force_positioning)
+    const asksToHear = join_leave && asked.join_leave && !force_push_join_leave
+    const given = (mayRecover: boolean, mayHear: boolean): Given => {
+      const recoverable = force_recovery || (asked.recoverable && mayRecover)
+      return {
+        recoverable,
+        positioned: recoverable || force_positioning || (asked.positioned && mayRecover),
+        attendance: force_push_join_leave || mayHear
+      }
+    }
+    if (!(history_size > 0 && asksMore) && !asksToHear) return Effect.succeed(given(false, false))
     return Effect.zipWith(
       may(history_size > 0 && asksMore, "recovery", (one) => hooks.onHistory(one)),
-      may(join_leave && asked.join_leave && !force_push_join_leave, "join and leave", (one) => hooks.onPresence(one)),
-      (mayRecover, mayHear) => {
-        const recoverable = force_recovery || (asked.recoverable && mayRecover)
-        return {
-          recoverable,
-          positioned: recoverable || force_positioning || (asked.positioned && mayRecover),
-          attendance: force_push_join_leave || mayHear
-        }
-      }
+      may(asksToHear, "join and leave", (one) => hooks.onPresence(one)),
+      given
     )
   }
 

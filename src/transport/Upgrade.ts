@@ -32,7 +32,7 @@ import * as Presence from "../Presence.ts"
 import type { ClientInfo } from "../protocol/Publication.ts"
 import * as Publisher from "../Publisher.ts"
 import * as ServerConfig from "../ServerConfig.ts"
-import { commandSpan, named, type Session } from "../Session.ts"
+import { commandSpan, named } from "../Session.ts"
 import * as Plain from "../Session/Plain.ts"
 import * as Protocol from "../Session/Protocol.ts"
 import * as Tracing from "../Tracing.ts"
@@ -74,12 +74,6 @@ const NOT_OURS: Target = { _tag: "Malformed", detail: "not a path of this server
 
 /** Whether upgrades to this path are Fanfare's. */
 export const owns = (url: string): boolean => target(url) !== undefined
-
-/** A client that may come in. `join`: a plain socket joins its channel before its handshake is completed. */
-interface Decision {
-  readonly session: Session
-  readonly join: Effect.Effect<void, Refusal>
-}
 
 /** What a plain socket asks for in its query. */
 interface PlainRequest {
@@ -248,34 +242,6 @@ export const make: Effect.Effect<
       }
     })
 
-  /** Asks everything that can be refused; acquires nothing. */
-  const decide = (
-    connection: Connection.Connection,
-    request: IncomingMessage,
-    asked: Target
-  ): Effect.Effect<Decision, Refusal> =>
-    Effect.suspend((): Effect.Effect<Decision, Refusal> => {
-      const { address, host } = Proxy.client(request, trusted)
-      const refused = checkRequest(request, host)
-      if (refused !== undefined) return Effect.fail(refused)
-      if (asked._tag === "Malformed") {
-        return Effect.fail<Refusal>({ status: 400, reason: "path", message: asked.detail })
-      }
-      if (asked._tag === "Protocol") {
-        const session = protocol(connection, { headers: request.headers, address })
-        return Effect.succeed({ session, join: Effect.void })
-      }
-      return Effect.map(decidePlain(connection.id, request, address, asked), ({ about, last }) => {
-        const session = Plain.make(services, connection, about)
-        const join = hub.prepare(asked.channel, last === 0 ? undefined : { last }).pipe(
-          Effect.flatMap(session.join),
-          Effect.scoped,
-          Effect.mapError((error) => brokerRefusal(error.message))
-        )
-        return { session, join }
-      })
-    })
-
   /** Completes the handshake; the library answers a malformed one itself. */
   const handshake = (
     connection: Connection.Connection,
@@ -291,37 +257,63 @@ export const make: Effect.Effect<
     return bound === undefined ? Either.left("answered") : Either.right(bound)
   }
 
-  const upgrade = (
+  /** A client of the client protocol: asked nothing before it is connected, so that nothing has to be waited for. */
+  const upgradeClient = (
     id: string,
     request: IncomingMessage,
     socket: Duplex,
     head: Buffer,
-    asked: Target
+    asked: Exclude<Target, { _tag: "Plain" }>
+  ): Refusal | undefined => {
+    const { address, host } = Proxy.client(request, trusted)
+    const refused = checkRequest(request, host)
+    if (refused !== undefined) return refused
+    if (asked._tag === "Malformed") return { status: 400, reason: "path", message: asked.detail }
+    const connection = connections.unsafeMake(id, "protocol")
+    const session = protocol(connection, { headers: request.headers, address })
+    const shaken = handshake(connection, request, socket, head)
+    if (Either.isRight(shaken)) runUninterruptible(connections.serve(connection, shaken.right, session), annotated(id))
+    else if (shaken.left !== "answered") return shaken.left
+    else metrics.refused.handshake.add()
+    return undefined
+  }
+
+  /** A plain socket. */
+  const upgradePlain = (
+    id: string,
+    request: IncomingMessage,
+    socket: Duplex,
+    head: Buffer,
+    asked: Extract<Target, { _tag: "Plain" }>
   ): Effect.Effect<void, Refusal> =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
-        const connection = yield* connections.make(id, asked._tag === "Protocol" ? "protocol" : "plain")
-        // Only that of a plain socket may take its time: the other clients are asked once they are connected.
-        const decision = decide(connection, request, asked)
-        const decided =
-          asked._tag === "Plain"
-            ? decision.pipe(
-                within(config.client.stale_close_delay, (): Refusal => ({
-                  status: 503,
-                  reason: "handshake",
-                  message: "no decision in time"
-                })),
-                restore
-              )
-            : decision
+        const { address, host } = Proxy.client(request, trusted)
+        const refused = checkRequest(request, host)
+        if (refused !== undefined) return yield* Effect.fail(refused)
+        const connection = connections.unsafeMake(id, "plain")
+        const decided = decidePlain(id, request, address, asked).pipe(
+          within(config.client.stale_close_delay, (): Refusal => ({
+            status: 503,
+            reason: "handshake",
+            message: "no decision in time"
+          })),
+          restore
+        )
         // From the decision on nothing is interrupted: the subscription has an owner at
         // every moment. The broker's deadline bounds the wait.
-        const admitting = Effect.flatMap(decided, ({ join, session }) => Effect.as(join, session))
-        const session = yield* asked._tag === "Plain"
-          ? Tracing.span("command.connect", () => commandSpan({ client: id, user: "" }, named(config, asked.channel)))(
-              admitting
-            )
-          : admitting
+        const admitting = Effect.flatMap(decided, ({ about, last }) => {
+          const session = Plain.make(services, connection, about)
+          return hub.prepare(asked.channel, last === 0 ? undefined : { last }).pipe(
+            Effect.flatMap(session.join),
+            Effect.scoped,
+            Effect.mapError((error) => brokerRefusal(error.message)),
+            Effect.as(session)
+          )
+        })
+        const session = yield* Tracing.span("command.connect", () =>
+          commandSpan({ client: id, user: "" }, named(config, asked.channel))
+        )(admitting)
         const shaken = handshake(connection, request, socket, head)
         if (Either.isRight(shaken)) {
           admitted.add(socket)
@@ -347,28 +339,37 @@ export const make: Effect.Effect<
         const detail = refusal.detail === undefined ? refusal.message : `${refusal.message}: ${refusal.detail}`
         return Effect.logInfo(`refused upgrade ${request.url} with ${refusal.status}: ${detail}`)
       })
+    const over = (): void => {
+      handshakes--
+      admitted.delete(socket)
+    }
+    const failed = (defect: unknown): Effect.Effect<void> =>
+      Effect.zipRight(
+        Effect.logError(`upgrade ${request.url} failed`, defect),
+        Effect.sync(() => answer(socket, 500, "internal server error"))
+      )
+    if (asked._tag !== "Plain") {
+      const shaken = Either.try(() => upgradeClient(id, request, socket, head, asked))
+      over()
+      const rest = Either.match(shaken, {
+        onLeft: failed,
+        onRight: (refused) => refused && refuse(refused)
+      })
+      if (rest !== undefined) runFork(rest, annotated(id))
+      return
+    }
     runFork(
-      upgrade(id, request, socket, head, asked).pipe(
+      upgradePlain(id, request, socket, head, asked).pipe(
         Effect.catchAll(refuse),
-        Effect.catchAllDefect((defect) =>
-          Effect.zipRight(
-            Effect.logError(`upgrade ${request.url} failed`, defect),
-            Effect.sync(() => answer(socket, 500, "internal server error"))
-          )
-        ),
+        Effect.catchAllDefect(failed),
         // A shutdown in the middle of the decision; one that was let in is its connection's.
         Effect.onInterrupt(() =>
           Effect.sync(() => {
             if (!admitted.has(socket)) answer(socket, closed.status, closed.message, closed.retryAfter)
           })
         ),
-        Effect.ensuring(
-          Effect.sync(() => {
-            handshakes--
-            admitted.delete(socket)
-          })
-        ),
-        Effect.annotateLogs(asked._tag === "Plain" ? { client: id, channel: asked.channel } : { client: id })
+        Effect.ensuring(Effect.sync(over)),
+        Effect.annotateLogs({ client: id, channel: asked.channel })
       )
     )
   }

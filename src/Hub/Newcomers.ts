@@ -1,0 +1,202 @@
+/**
+ * How a newcomer is brought to the place in a channel at which it joins: the
+ * channel is heard, what it wants of the past is read, and this instance has got
+ * as far as that.
+ */
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { constVoid } from "effect/Function"
+import type * as Scope from "effect/Scope"
+import * as Broker from "../Broker.ts"
+import type * as History from "../History.ts"
+import * as Deadlines from "../internal/Deadlines.ts"
+import { acquire } from "../internal/scope.ts"
+import type * as Metrics from "../Metrics.ts"
+import type { Continuity } from "./Continuity.ts"
+import type { Entry, Joined, ReplayLimit, Subscription, Want } from "./Entry.ts"
+import * as Reads from "./Reads.ts"
+import type { Filled } from "./Sequence.ts"
+
+/** How long a newcomer waits for this instance to get as far as it is. */
+const ABREAST_TIMEOUT = Duration.seconds(1)
+
+/** Everything that can fail is done: the channel is heard, and the past that was wanted is read. */
+export interface Prepared {
+  /**
+   * Joins. In the same step in which the subscription begins to get
+   * publications it is told what it has missed, and where it stands: what the
+   * caller queues in that step comes before all of them.
+   */
+  readonly join: (subscription: Subscription) => Joined
+}
+
+/** The channels of this instance. */
+export interface Entries {
+  /** That of a channel, which is made where there is none. */
+  readonly entry: (channel: string) => Entry
+  /** That of a channel, where there is one. */
+  readonly known: (channel: string) => Entry | undefined
+  /** Passes on what has its place now. */
+  readonly pass: (entry: Entry, filled: Filled) => void
+  /** Forgets one that nobody needs any more. */
+  readonly release: (entry: Entry) => void
+}
+
+/** See `Hub`. */
+export interface Newcomers {
+  readonly prepare: (
+    channel: string,
+    want: Want,
+    maxBytes?: number
+  ) => Effect.Effect<Prepared, Broker.BrokerError, Scope.Scope>
+  readonly unsafePrepare: (
+    channel: string,
+    want: Want,
+    maxBytes: number,
+    done: (prepared: Exit.Exit<Prepared, Broker.BrokerError>) => void
+  ) => boolean
+  readonly history: Context.Tag.Service<Broker.Broker>["history"]
+}
+
+export const make = (
+  broker: Context.Tag.Service<Broker.Broker>,
+  metrics: Pick<Context.Tag.Service<Metrics.Metrics>, "subscriptions">,
+  replayLimit: ReplayLimit,
+  continuity: Pick<Continuity, "mend" | "expect">,
+  entries: Entries
+): Effect.Effect<Newcomers, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const reads = yield* Reads.make(broker.history, entries.release)
+
+    const behind = yield* Deadlines.make(ABREAST_TIMEOUT)
+
+    /** A newcomer has read the stream: what it shows to be missing here is filled. */
+    const compare = (entry: Entry, top: History.Position): void => {
+      const { sequence } = entry
+      const begun = sequence?.begin(top)
+      if (begun !== undefined) entries.pass(entry, begun)
+      if (sequence?.isHolding === true) continuity.mend(entry)
+      else continuity.expect(entry, top)
+    }
+
+    /** Calls `done` once this instance has delivered as much as a newcomer has seen elsewhere; returns what ends the wait. */
+    const abreast = (entry: Entry, page: History.Page, want: Want, done: (isAbreast: boolean) => void): (() => void) => {
+      if (entry.isAbreast(page, want)) {
+        done(true)
+        return constVoid
+      }
+      const stop = (): void => {
+        unwatch()
+        end()
+      }
+      const unwatch = entry.watch(() => {
+        if (!entry.isAbreast(page, want)) return
+        stop()
+        done(true)
+      })
+      const end = behind.begin(() => {
+        stop()
+        done(false)
+      })
+      return stop
+    }
+
+    const prepared = (entry: Entry, want: Want, page: History.Page | undefined): Prepared => ({
+      join: (subscription) => {
+        metrics.subscriptions.add()
+        return entry.join(subscription, want, page)
+      }
+    })
+
+    const isBehind = ({ channel }: Entry): Broker.BrokerError =>
+      new Broker.BrokerError({
+        reason: "Timeout",
+        channel,
+        message: `subscribe "${channel}": this instance is behind`
+      })
+
+    /** What a newcomer needs of the past; `undefined`: nothing, where there is none or it wants none and the position is known. */
+    const rangeOf = (entry: Entry, want: Want, maxBytes: number): History.Range | undefined => {
+      if (entry.retention === undefined || (want === undefined && entry.delivered !== undefined)) return undefined
+      if (want === undefined) return { limit: 0, maxBytes }
+      return "since" in want
+        ? { since: want.since, limit: replayLimit.publications, maxBytes, whole: true }
+        : { limit: want.last, maxBytes, reverse: true }
+    }
+
+    /** From a page in the order of the stream. */
+    const inOrder = (page: History.Page, { reverse }: History.Range): History.Page =>
+      reverse === true ? { ...page, publications: page.publications.toReversed() } : page
+
+    /** Reads the past of an entry that is expecting; returns what ends the wait. */
+    const readPast = (
+      entry: Entry,
+      want: Want,
+      maxBytes: number,
+      done: (prepared: Exit.Exit<Prepared, Broker.BrokerError>) => void
+    ): (() => void) => {
+      const range = rangeOf(entry, want, maxBytes)
+      const { channel, retention } = entry
+      if (range === undefined || retention === undefined) {
+        done(Exit.succeed(prepared(entry, want, undefined)))
+        return constVoid
+      }
+      let isOver = false
+      let stop: () => void = constVoid
+      reads.unsafeShared(entry, { channel, retention }, range, (read) => {
+        if (isOver) return
+        if (Exit.isFailure(read)) return done(Exit.failCause(read.cause))
+        const page = inOrder(read.value, range)
+        compare(entry, page)
+        stop = abreast(entry, page, want, (isAbreast) =>
+          done(isAbreast ? Exit.succeed(prepared(entry, want, page)) : Exit.fail(isBehind(entry)))
+        )
+      })
+      return () => {
+        isOver = true
+        stop()
+      }
+    }
+
+    const expect = (channel: string): Entry => {
+      const entry = entries.entry(channel)
+      entry.expect()
+      return entry
+    }
+
+    const unexpect = (entry: Entry): void => {
+      entry.unexpect()
+      entries.release(entry)
+    }
+
+    const prepare = (
+      channel: string,
+      want: Want,
+      maxBytes: number = replayLimit.bytes
+    ): Effect.Effect<Prepared, Broker.BrokerError, Scope.Scope> =>
+      Effect.flatMap(
+        acquire(
+          () => expect(channel),
+          (entry) => Effect.sync(() => unexpect(entry))
+        ),
+        (entry) =>
+          Effect.zipRight(
+            broker.subscribe(channel),
+            Effect.async<Prepared, Broker.BrokerError>((resume) => Effect.sync(readPast(entry, want, maxBytes, resume)))
+          )
+      )
+
+    const unsafePrepare: Newcomers["unsafePrepare"] = (channel, want, maxBytes, done) => {
+      if (entries.known(channel) === undefined || !broker.isSubscribed(channel)) return false
+      const entry = expect(channel)
+      readPast(entry, want, maxBytes, (result) => {
+        done(result)
+        unexpect(entry)
+      })
+      return true
+    }
+
+    return { prepare, unsafePrepare, history: reads.one }
+  })
