@@ -80,8 +80,11 @@ const began = performance.now()
 const runs = []
 for (const { peer, round, scenario } of turns) {
   const gone = (performance.now() - began) / 1000
-  const left = runs.length === 0 ? "" : `, about ${Math.round((gone / runs.length) * (turns.length - runs.length))} s left`
-  process.stderr.write(`round ${round} of ${rounds}, ${scenario.id}, ${peer.name}: ${runs.length}/${turns.length}${left}\n`)
+  const left =
+    runs.length === 0 ? "" : `, about ${Math.round((gone / runs.length) * (turns.length - runs.length))} s left`
+  process.stderr.write(
+    `round ${round} of ${rounds}, ${scenario.id}, ${peer.name}: ${runs.length}/${turns.length}${left}\n`
+  )
   const subject = scenario.needsRecovery === true ? (recovering[peer.id] ?? peer) : peer
   const run = { round, scenario: scenario.id, peer: peer.id }
   try {

@@ -218,7 +218,10 @@ const fromConfig = (config: ServerConfig.Config, auth: Context.Tag.Service<Auth.
 
   const unknown = (channel: string): Effect.Effect<never, Rejected> =>
     Effect.fail(
-      rejected(Codes.unknownChannel, `no namespace "${Channel.namespace(channel)}"; known: ${Namespace.known(channels)}`)
+      rejected(
+        Codes.unknownChannel,
+        `no namespace "${Channel.namespace(channel)}"; known: ${Namespace.known(channels)}`
+      )
     )
 
   /** Permits what the namespace permits; a refusal names the options that are missing. */

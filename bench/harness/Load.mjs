@@ -202,7 +202,7 @@ export class Load {
   async pace(seconds, rate) {
     const began = now()
     const count = Math.round(seconds * rate)
-    for (let sent = 0; sent < count; ) {
+    for (let sent = 0; sent < count;) {
       const due = began + Math.round((sent * 1e6) / rate)
       const wait = due - now()
       if (wait > 500) await pause(wait / 1e6)

@@ -13,9 +13,7 @@ export const MASK = randomBytes(4)
 export const frame = (opcode, payload) => {
   const size = payload.length
   const head =
-    size < 126
-      ? Buffer.from([0x80 | opcode, 0x80 | size])
-      : Buffer.from([0x80 | opcode, 0xfe, size >> 8, size & 0xff])
+    size < 126 ? Buffer.from([0x80 | opcode, 0x80 | size]) : Buffer.from([0x80 | opcode, 0xfe, size >> 8, size & 0xff])
   const masked = Buffer.from(payload)
   for (let index = 0; index < size; index++) masked[index] ^= MASK[index & 3]
   return { bytes: Buffer.concat([head, MASK, masked]), start: head.length + 4 }

@@ -23,14 +23,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { Buffer } from "node:buffer"
-import {
-  Broker,
-  type BrokerError,
-  type BrokerState,
-  type Kept,
-  type PublishOptions,
-  type Sink
-} from "../Broker.ts"
+import { Broker, type BrokerError, type BrokerState, type Kept, type PublishOptions, type Sink } from "../Broker.ts"
 import type * as History from "../History.ts"
 import * as Redis from "../internal/redis.ts"
 import { atMost, within } from "../internal/time.ts"
@@ -258,8 +251,7 @@ const make = (url: Redacted.Redacted) =>
         unsafePublish(channel, publication, options, resume)
       })
 
-    const isSubscribed = (channel: string): boolean =>
-      link !== undefined && subscriptions.isHeard(keys.topic(channel))
+    const isSubscribed = (channel: string): boolean => link !== undefined && subscriptions.isHeard(keys.topic(channel))
 
     const positions = (kept: ReadonlyArray<Kept>) =>
       Effect.map(
@@ -290,9 +282,7 @@ const make = (url: Redacted.Redacted) =>
     const sharedLink = SharedLink.of({
       state,
       run: (channel, what, changes, command) =>
-        Effect.suspend(() =>
-          send(target, { channel, what, bytes: 0, lost: changes ? "Failed" : "NotLive" }, command)
-        )
+        Effect.suspend(() => send(target, { channel, what, bytes: 0, lost: changes ? "Failed" : "NotLive" }, command))
     })
 
     const broker = Broker.of({

@@ -82,7 +82,12 @@ export const make = (
     }
 
     /** Calls `done` once this instance has delivered as much as a newcomer has seen elsewhere; returns what ends the wait. */
-    const abreast = (entry: Entry, page: History.Page, want: Want, done: (isAbreast: boolean) => void): (() => void) => {
+    const abreast = (
+      entry: Entry,
+      page: History.Page,
+      want: Want,
+      done: (isAbreast: boolean) => void
+    ): (() => void) => {
       if (entry.isAbreast(page, want)) {
         done(true)
         return constVoid

@@ -72,8 +72,7 @@ export const make = (services: Services): Commands => {
     const { answers, subscriptions } = asker
     // Asked once, whichever way the command takes.
     let decision: Effect.Effect<Hooks.Granted | void, Hooks.Rejected> | undefined
-    const ask = () =>
-      (decision ??= Hooks.ask(() => hooks.onSubscribe({ client: asker.info(), channel, token, data })))
+    const ask = () => (decision ??= Hooks.ask(() => hooks.onSubscribe({ client: asker.info(), channel, token, data })))
     const answer = (joined: Either.Either<string, Codes.ErrorCode>): Effect.Effect<void> | undefined => {
       if (Either.isLeft(joined)) return answers.refuse(id, joined.left, whatOf(command), joined.left.message)
       asker.outlet.send(Json.reply(id, "subscribe", joined.right))

@@ -14,7 +14,16 @@ import { value } from "../internal/exit.ts"
 import * as Codes from "../protocol/Codes.ts"
 import * as Publication from "../protocol/Publication.ts"
 import type * as Publisher from "../Publisher.ts"
-import { commandSpan, farewell, isOver, type Outlet, type Services, type Session, Subscription, type Task } from "../Session.ts"
+import {
+  commandSpan,
+  farewell,
+  isOver,
+  type Outlet,
+  type Services,
+  type Session,
+  Subscription,
+  type Task
+} from "../Session.ts"
 import * as Tracing from "../Tracing.ts"
 import { Attendance } from "./Attendance.ts"
 

@@ -10,18 +10,15 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Channel from "../Channel.ts"
 import type * as Clients from "../Clients.ts"
 import * as Frame from "../Frame.ts"
 import * as Hooks from "../Hooks.ts"
 import { Bucket } from "../internal/Bucket.ts"
 import { value } from "../internal/exit.ts"
-import * as Namespace from "../Namespace.ts"
 import * as Codes from "../protocol/Codes.ts"
 import * as Command from "../protocol/Command.ts"
 import * as Json from "../protocol/Json.ts"
 import type * as Publication from "../protocol/Publication.ts"
-import * as ServerConfig from "../ServerConfig.ts"
 import {
   commandSpan,
   farewell,
@@ -38,7 +35,7 @@ import { version } from "../version.ts"
 import { Answers } from "./Answers.ts"
 import * as Commands from "./Commands.ts"
 import * as ServerSide from "./ServerSide.ts"
-import { NOTHING, Subscriptions } from "./Subscriptions.ts"
+import { Subscriptions } from "./Subscriptions.ts"
 
 type Of<M extends Command.Command["method"]> = Extract<Command.Command, { method: M }>
 
@@ -125,24 +122,6 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
     })
   }
 
-  /** Prepares the subscriptions that the server makes, with the recovery that the client asks for. */
-  #prepareServerSide(channels: ReadonlyMap<string, Hooks.Granted>, subs: Command.Subs) {
-    if (channels.size === 0) return Effect.succeed([])
-    // They share one reply.
-    const maxBytes = Math.floor(this.#shared.config.client.reply_max_size / channels.size)
-    return Effect.forEach(
-      channels,
-      ([channel, granted]) => {
-        const asked = { ...NOTHING, ...Command.recoveryOf(subs, channel) }
-        return Effect.map(this.subscriptions.prepare(channel, asked, "server", granted, maxBytes), (join) => ({
-          channel,
-          join
-        }))
-      },
-      { concurrency: "unbounded" }
-    )
-  }
-
   /** From now on it can be disconnected by its user's name; what it is told where its user has too many. */
   #accept({ expiresAt, info, user }: Hooks.Accepted): Effect.Effect<void> | undefined {
     const { user_connection_limit } = this.#shared.config.client
@@ -170,24 +149,13 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
 
   #establish(command: Of<"connect">, accepted: Hooks.Accepted): Effect.Effect<void> {
     const { config, metrics } = this.#shared
-    const { channel_limit } = config.client
-    const channels = new Map(
-      (accepted.channels ?? []).map((one): readonly [string, Hooks.Granted] =>
-        typeof one === "string" ? [one, {}] : [one.channel, one]
-      )
-    )
-    for (const channel of channels.keys()) {
-      const what = `connect to ${JSON.stringify(channel)}`
-      const refuse = (error: Codes.ErrorCode, detail: string) =>
-        this.#refuseConnect(
-          Effect.annotateLogs(this.answers.refuse(command.id, error, what, detail), "channel", channel)
-        )
-      const parsed = ServerConfig.parseChannel(config, channel)
-      if (Either.isLeft(parsed)) return refuse(Codes.badRequest, parsed.left)
-      if (Namespace.find(config.channel, channel) === undefined) {
-        const detail = `no namespace "${Channel.namespace(channel)}"; known: ${Namespace.known(config.channel)}`
-        return refuse(Codes.unknownChannel, detail)
-      }
+    const { channel_limit, reply_max_size } = config.client
+    const channels = ServerSide.channelsOf(accepted)
+    const invalid = ServerSide.invalid(config, channels)
+    if (invalid !== undefined) {
+      const { channel, detail, error } = invalid
+      const refused = this.answers.refuse(command.id, error, `connect to ${JSON.stringify(channel)}`, detail)
+      return this.#refuseConnect(Effect.annotateLogs(refused, "channel", channel))
     }
     if (channels.size > channel_limit) {
       return Effect.sync(() => {
@@ -197,7 +165,7 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
     }
     const refused = this.#accept(accepted)
     if (refused !== undefined) return refused
-    return this.#prepareServerSide(channels, command.params.subs).pipe(
+    return ServerSide.prepare(this.subscriptions, channels, command.params.subs, reply_max_size).pipe(
       Effect.map((prepared) => {
         const subs = new Map<string, string>()
         for (const { channel, join } of prepared) {
@@ -334,8 +302,7 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
   }
 
   #task(command: Command.Command): Task {
-    const { now, run } =
-      command.method === "connect" ? this.#connect(command) : this.#shared.carried(this, command)
+    const { now, run } = command.method === "connect" ? this.#connect(command) : this.#shared.carried(this, command)
     return {
       lane: laneOf(command),
       exclusive: command.method === "connect",
