@@ -59,7 +59,12 @@ export const make = ({
     let commands = 0
     let bytesInAll = 0
 
-    const unsafeSend: InFlight["unsafeSend"] = (at, about, run, done) => {
+    const unsafeSend = <A>(
+      at: Streams.Target | undefined,
+      about: About,
+      run: (at: Streams.Target) => Promise<A>,
+      done: (result: Exit.Exit<A, BrokerError>) => void
+    ): void => {
       const { bytes, channel, lost, what } = about
       const fail = (reason: BrokerFailure, cause?: unknown): void =>
         done(Exit.fail(failure(reason, channel, what, cause)))
@@ -77,22 +82,20 @@ export const make = ({
         fail("Timeout")
       })
       // Counted until Redis answers or the link is gone: a deadline does not take it off the wire.
-      const settled = (): void => {
+      const settle = (): boolean => {
         end()
         commands--
         bytesInAll -= bytes
+        return !isOver
+      }
+      const onAnswer = (answer: A): void => {
+        if (settle()) done(Exit.succeed(answer))
+      }
+      const onRejection = (cause: unknown): void => {
+        if (settle()) fail(Redis.isReply(cause) ? "Failed" : lost, cause)
       }
       at.client.cork()
-      run(at).then(
-        (answer) => {
-          settled()
-          if (!isOver) done(Exit.succeed(answer))
-        },
-        (cause: unknown) => {
-          settled()
-          if (!isOver) fail(Redis.isReply(cause) ? "Failed" : lost, cause)
-        }
-      )
+      run(at).then(onAnswer, onRejection)
     }
 
     return {
