@@ -211,13 +211,21 @@ export class Connection implements Hub.Writer, Outlet, Owner {
   // ── What the session says ────────────────────────────────────────────────
 
   submit(task: Task): void {
-    this.#inbox.push(task)
-    if (this.#inbox.isFull && !this.#paused) {
-      this.#paused = true
-      this.#metrics.pauses.connection.add()
-      this.#socket?.pause()
-    }
+    this.#put(task)
     this.#take()
+  }
+
+  submitLater(task: Task): void {
+    this.#put(task)
+    this.#notify()
+  }
+
+  #put(task: Task): void {
+    this.#inbox.push(task)
+    if (!this.#inbox.isFull || this.#paused) return
+    this.#paused = true
+    this.#metrics.pauses.connection.add()
+    this.#socket?.pause()
   }
 
   end(disconnect: Codes.Disconnect, detail?: string, channel?: string): void {
@@ -226,6 +234,8 @@ export class Connection implements Hub.Writer, Outlet, Owner {
     this.#ended = disconnect
     this.#detail = detail
     this.#about = channel
+    // What it has asked for and is not under way yet is not done any more.
+    this.#inbox.stop()
     this.#notify()
   }
 
@@ -298,7 +308,11 @@ export class Connection implements Hub.Writer, Outlet, Owner {
   }
 
   fork(effect: Effect.Effect<void>): Fiber.RuntimeFiber<void> {
-    return this.#fork(Effect.annotateLogs(effect, "client", this.id))
+    return this.#fork(Effect.annotateLogs(Effect.interruptible(effect), "client", this.id))
+  }
+
+  broken(defect: unknown): void {
+    this.end(Codes.serverError, String(defect))
   }
 
   /** Parks until something has happened. Who interrupts it has to forget `#wake`, and to look again. */

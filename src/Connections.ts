@@ -74,7 +74,7 @@ const make = Effect.gen(function* () {
   const open = new Set<Connection.Connection>()
   const empty = yield* Effect.makeLatch(true)
   let phase: Phase = "Open"
-  // Where connections live, their commands do.
+  // Commands start in callbacks, so they have no parent; each ends with its connection, which interrupts it.
   const runtime = yield* Effect.runtime<never>()
   const fork = Runtime.runFork(runtime)
 

@@ -59,15 +59,16 @@ export class Hub extends Context.Tag("fanfare/Hub")<
     ) => Effect.Effect<Newcomers.Prepared, Broker.BrokerError, Scope.Scope>
     /**
      * The same without a fiber, for a channel that this instance hears already;
-     * `false`: it does not, and nothing was done. `done` is called once, maybe
-     * within this call; to join has to be done within that.
+     * `undefined`: it does not, and nothing was done. `done` is called once,
+     * maybe within this call, unless what is returned is called before; to join
+     * has to be done within that.
      */
     readonly unsafePrepare: (
       channel: string,
       want: Want,
       maxBytes: number,
       done: (prepared: Exit.Exit<Newcomers.Prepared, Broker.BrokerError>) => void
-    ) => boolean
+    ) => (() => void) | undefined
     /** Reads a stream for a client; only so many at a time, so that clients do not keep each other from publishing. */
     readonly history: Context.Tag.Service<Broker.Broker>["history"]
     /** Ends a subscription; the last one of a channel releases it at the broker. */
@@ -85,10 +86,13 @@ export class Hub extends Context.Tag("fanfare/Hub")<
 export const INBOX_PUBLICATIONS = 8192
 export const INBOX_BYTES = 16 * 1024 * 1024
 
-// A slice stays below the default mailbox (256 frames), so that a socket that
-// keeps up is written to before its mailbox can fill.
-const SLICE_PUBLICATIONS = 128
+// A slice fits in the default mailbox, whichever channels it is of, and in what a
+// socket that keeps up takes at once. Longer ones join more: 256 publications
+// instead of 128 are MEASURED in 200 rooms of 5.
+const SLICE_PUBLICATIONS = 256
 const SLICE_BYTES = 64 * 1024
+/** A turn of the event loop takes about this many microseconds at most. */
+const SLICE_DELIVERIES = 128 * 1024
 
 /** What is held back in all channels with history, while something before it is read. */
 const HELD_BYTES = 32 * 1024 * 1024
@@ -157,14 +161,10 @@ const make = Effect.gen(function* () {
   const takeSlice = (): ReadonlyArray<Arrival> => {
     let count = 0
     let bytes = 0
-    const per = new Map<Entry, number>()
-    while (count < inbox.length && count < 1024) {
-      const one = inbox[count]!
-      const had = per.get(one.entry) ?? 0
-      if (had >= SLICE_BYTES + SLICE_PUBLICATIONS) break
-      const w = weigh(one)
-      per.set(one.entry, had + w + 512)
-      bytes += w
+    let deliveries = 0
+    while (count < inbox.length && count < SLICE_PUBLICATIONS && bytes < SLICE_BYTES && deliveries < SLICE_DELIVERIES) {
+      bytes += weigh(inbox[count])
+      deliveries += inbox[count]?.entry.size ?? 0
       count++
     }
     const slice = inbox.slice(0, count)

@@ -2,17 +2,17 @@
  * The inbox of a connection: what its client has asked for and is not done yet.
  *
  * Tasks are taken in the order received. Those of one lane run one after
- * another, lanes side by side, an exclusive task alone, heavy ones `HEAVY` at a
+ * another (but for pipelined ones, which only start so), lanes side by side, an exclusive task alone, heavy ones `HEAVY` at a
  * time, so that their replies are bounded. Owner: the connection, which ends
  * what runs when it ends. Capacity: `WAITING` tasks, then the connection stops
  * reading (so that it may be passed by what one read of 64 KiB held); at most
  * `IN_FLIGHT` are taken at a time.
  *
- * A task starts in the step in which it may, in the callback of the socket that
- * read it, without a fiber where it can be done so, or in one of its own: no
- * other fiber has to wake up for it.
+ * A task starts in the step in which it may, without a fiber where it can be
+ * done so, or in one of its own: no other fiber has to wake up for it.
  */
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import type { Task } from "./Session.ts"
 
@@ -29,6 +29,16 @@ export interface Owner {
   readonly fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
   /** A task is done. */
   readonly changed: () => void
+  /** A task has thrown where it must not. */
+  readonly broken: (defect: unknown) => void
+}
+
+interface Lane {
+  /** Tasks that are taken and have not started. */
+  readonly waiting: Array<Task>
+  running: number
+  /** Whether the one that has started last lets another one start. */
+  isFree: boolean
 }
 
 /** Tasks of one client. What a client that asks for nothing does not need is made when it asks, and then forgotten. */
@@ -38,10 +48,11 @@ export class Inbox {
   #heavy = 0
   #exclusive = false
   #stopped = false
-  /** Lanes in which a task has its turn, and the tasks that come after it there. */
-  #lanes: Map<string, Array<Task>> | undefined
-  /** Tasks whose turn has come: they start one after another, not within each other. */
-  #due: Array<Task> | undefined
+  #discarded = false
+  /** Those in which there are tasks. */
+  #lanes: Map<string, Lane> | undefined
+  /** Tasks that may start: they do so one after another, not within each other. */
+  #due: Array<readonly [Task, Lane]> | undefined
   #running: Set<Fiber.RuntimeFiber<void>> | undefined
   readonly #owner: Owner
 
@@ -83,13 +94,10 @@ export class Inbox {
       this.#exclusive = task.exclusive
       if (task.isHeavy) this.#heavy++
       const lanes = (this.#lanes ??= new Map())
-      const lane = lanes.get(task.lane)
-      if (lane !== undefined) {
-        lane.push(task)
-        continue
-      }
-      lanes.set(task.lane, [])
-      this.#start(task)
+      const lane = lanes.get(task.lane) ?? { waiting: [], running: 0, isFree: true }
+      lanes.set(task.lane, lane)
+      lane.waiting.push(task)
+      this.#advance(task.lane, lane)
     }
   }
 
@@ -97,10 +105,11 @@ export class Inbox {
   get discard(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.#stopped = true
+      this.#discarded = true
       this.#waiting = []
-      for (const lane of this.#lanes?.values() ?? []) {
-        this.#inFlight -= lane.length
-        lane.length = 0
+      for (const { waiting } of this.#lanes?.values() ?? []) {
+        this.#inFlight -= waiting.length
+        waiting.length = 0
       }
       return Fiber.interruptAll([...(this.#running ?? [])])
     })
@@ -113,37 +122,49 @@ export class Inbox {
     return !next.exclusive || this.#inFlight === 0
   }
 
-  #start(first: Task): void {
+  /** Starts what may start in a lane. */
+  #advance(name: string, lane: Lane): void {
+    for (;;) {
+      const next = lane.waiting[0]
+      if (next === undefined || !lane.isFree || (lane.running > 0 && next.isPipelined !== true)) break
+      lane.waiting.shift()
+      lane.running++
+      lane.isFree = false
+      this.#start(next, lane)
+    }
+    if (lane.running > 0 || lane.waiting.length > 0 || this.#lanes?.get(name) !== lane) return
+    this.#lanes.delete(name)
+    if (this.#lanes.size === 0) this.#lanes = undefined
+  }
+
+  #start(task: Task, lane: Lane): void {
     if (this.#due !== undefined) {
-      this.#due.push(first)
+      this.#due.push([task, lane])
       return
     }
-    const due = (this.#due = [first])
-    for (let task = due.shift(); task !== undefined; task = due.shift()) this.#run(task)
+    const due: Array<readonly [Task, Lane]> = (this.#due = [[task, lane]])
+    for (let next = due.shift(); next !== undefined; next = due.shift()) this.#run(...next)
     this.#due = undefined
   }
 
-  #passOn(lane: string): void {
-    const lanes = this.#lanes
-    const next = lanes?.get(lane)?.shift()
-    if (next !== undefined) return this.#start(next)
-    lanes?.delete(lane)
-    if (lanes?.size === 0) this.#lanes = undefined
-  }
-
-  #run(task: Task): void {
+  #run(task: Task, lane: Lane): void {
     let hasTurn = true
     const passOn = (): void => {
-      if (hasTurn) {
-        hasTurn = false
-        this.#passOn(task.lane)
-      }
+      if (!hasTurn) return
+      hasTurn = false
+      lane.isFree = true
+      this.#advance(task.lane, lane)
     }
+    let isOver = false
     const ended = (): void => {
+      if (isOver) return
+      isOver = true
       this.#inFlight--
       if (task.isHeavy) this.#heavy--
       this.#exclusive = false
+      lane.running--
       passOn()
+      this.#advance(task.lane, lane)
       this.#owner.changed()
     }
     const inFiber = (effect: Effect.Effect<void>): void => {
@@ -157,7 +178,15 @@ export class Inbox {
         ended()
       })
     }
-    const isDone = task.now?.(passOn, (rest) => (rest === undefined ? ended() : inFiber(rest)))
-    if (isDone !== true) inFiber(task.run(passOn))
+    const { now } = task
+    if (now === undefined) return inFiber(task.run(passOn))
+    // What has ended meanwhile has nobody to tell what is left.
+    const isDone = Either.try(() => now(passOn, (rest) => (rest && !this.#discarded ? inFiber(rest) : ended())))
+    if (Either.isLeft(isDone)) {
+      this.#owner.broken(isDone.left)
+      ended()
+    } else if (!isDone.right) {
+      inFiber(task.run(passOn))
+    }
   }
 }

@@ -54,8 +54,6 @@ export interface Options {
    * first time. With it a publish that timed out can be repeated safely.
    */
   readonly idempotencyKey?: string
-  /** See `Broker.PublishOptions`. */
-  readonly onSent?: () => void
 }
 
 /** Publishes to channels. */
@@ -74,11 +72,15 @@ export class Publisher extends Context.Tag("fanfare/Publisher")<
       data: unknown,
       options?: Options
     ) => Effect.Effect<History.Position | undefined, Broker.BrokerError | InvalidPublication>
-    /** The same for a publication whose `data` is text already; it is carried as it is. */
+    /**
+     * The same for a publication whose `data` is text already; it is carried as
+     * it is. `onSent`: see `Broker.PublishOptions`.
+     */
     readonly publishRaw: (
       channel: string,
       publication: Publication.Publication,
-      options?: Options
+      options?: Options,
+      onSent?: () => void
     ) => Effect.Effect<History.Position | undefined, Broker.BrokerError | InvalidPublication>
     /** Whether publishes are traced, and so are the commands that lead to them. */
     readonly isTraced: boolean
@@ -90,7 +92,7 @@ export class Publisher extends Context.Tag("fanfare/Publisher")<
     readonly unsafePublishRaw: (
       channel: string,
       publication: Publication.Publication,
-      options: Options,
+      onSent: () => void,
       done: (result: Exit.Exit<History.Position | undefined, Broker.BrokerError | InvalidPublication>) => void
     ) => boolean
     /**
@@ -160,7 +162,8 @@ const make = Effect.gen(function* () {
   const prepare = (
     channel: string,
     publication: Publication.Publication,
-    { tags, skipHistory, idempotencyKey, onSent }: Options,
+    { tags, skipHistory, idempotencyKey }: Options,
+    onSent: (() => void) | undefined,
     traceparent?: string
   ): readonly [Publication.Publication, Broker.PublishOptions] => {
     const retention = skipHistory === true ? undefined : Namespace.retention(config.channel, channel)
@@ -178,7 +181,8 @@ const make = Effect.gen(function* () {
   const publishRaw = (
     channel: string,
     publication: Publication.Publication,
-    options: Options = {}
+    options: Options = {},
+    onSent?: () => void
   ): Effect.Effect<History.Position | undefined, Broker.BrokerError | InvalidPublication> =>
     Tracing.publish(
       channel,
@@ -187,7 +191,7 @@ const make = Effect.gen(function* () {
         const invalid = check(channel, publication.data) ?? checkOptions(channel, options)
         if (invalid !== undefined) return Effect.fail(invalid)
         const began = performance.now()
-        const accepted = broker.publish(channel, ...prepare(channel, publication, options, traceparent))
+        const accepted = broker.publish(channel, ...prepare(channel, publication, options, onSent, traceparent))
         return Effect.tapBoth(accepted, {
           onSuccess: () => Effect.sync(() => answered("accepted", began)),
           onFailure: () => Effect.sync(() => answered("failed", began))
@@ -197,20 +201,15 @@ const make = Effect.gen(function* () {
 
   const isTraced = yield* Tracing.isOn
 
-  const unsafePublishRaw: Context.Tag.Service<Publisher>["unsafePublishRaw"] = (
-    channel,
-    publication,
-    options,
-    done
-  ) => {
+  const unsafePublishRaw: Context.Tag.Service<Publisher>["unsafePublishRaw"] = (channel, publication, onSent, done) => {
     if (isTraced) return false
-    const invalid = check(channel, publication.data) ?? checkOptions(channel, options)
+    const invalid = check(channel, publication.data)
     if (invalid !== undefined) {
       done(Exit.fail(invalid))
       return true
     }
     const began = performance.now()
-    return broker.unsafePublish(channel, ...prepare(channel, publication, options), (result) => {
+    return broker.unsafePublish(channel, ...prepare(channel, publication, {}, onSent), (result) => {
       answered(Exit.isSuccess(result) ? "accepted" : "failed", began)
       done(result)
     })

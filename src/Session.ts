@@ -25,13 +25,15 @@ import type * as Tracing from "./Tracing.ts"
 export interface Task {
   /** Tasks of one lane run one after another; lanes run side by side. */
   readonly lane: string
+  /** It may start once the one before it in its lane has passed its turn on; any other starts when all of them are done. */
+  readonly isPipelined?: boolean
   /** Runs alone: after everything before it, before everything after it. */
   readonly exclusive: boolean
   /** Its reply may be as long as `client.reply_max_size`: only a few of them run at a time. */
   readonly isHeavy: boolean
   /**
-   * `passOn` gives the turn in the lane to the next task before this one is
-   * done; the end of it does so otherwise.
+   * `passOn` lets the next task of the lane start before this one is done, where
+   * that is pipelined.
    */
   readonly run: (passOn: () => void) => Effect.Effect<void>
   /**
@@ -53,8 +55,10 @@ export interface Outlet {
   readonly deliver: (frame: Frame.Frame, isPositioned: boolean) => boolean
   /** Queues a text frame that is never dropped. */
   readonly send: (text: string) => void
-  /** Puts a task in the inbox. */
+  /** Puts a task in the inbox, and starts it where it may start. */
   readonly submit: (task: Task) => void
+  /** Puts a task in the inbox; it starts after this step at the earliest. */
+  readonly submitLater: (task: Task) => void
   /** Whether the inbox is at its bound. */
   readonly isBusy: () => boolean
   /** Ends the connection; the first call wins. `detail` is for the log, and so is the channel that it is about. */

@@ -21,6 +21,10 @@ const bench = Effect.gen(function* () {
   return { begun, gate, task }
 })
 
+const broken = (defect: unknown): void => {
+  throw defect
+}
+
 const take = (inbox: Inbox) => Effect.sync(() => inbox.take(() => true))
 
 describe("Inbox, heavy tasks", () => {
@@ -28,7 +32,7 @@ describe("Inbox, heavy tasks", () => {
     Effect.gen(function* () {
       const { begun, gate, task } = yield* bench
       const watched = new Watched()
-      const inbox = new Inbox({ fork: Effect.runFork, changed: () => watched.changed() })
+      const inbox = new Inbox({ fork: Effect.runFork, changed: () => watched.changed(), broken })
       for (let index = 1; index <= 6; index++) inbox.push(task(`heavy ${index}`, true))
       inbox.push(task("light", false))
       yield* take(inbox)
@@ -44,7 +48,7 @@ describe("Inbox, heavy tasks", () => {
     Effect.gen(function* () {
       const { begun, task } = yield* bench
       const watched = new Watched()
-      const inbox = new Inbox({ fork: Effect.runFork, changed: () => watched.changed() })
+      const inbox = new Inbox({ fork: Effect.runFork, changed: () => watched.changed(), broken })
       for (const run of [Effect.interrupt, Effect.die("a defect"), Effect.interrupt, Effect.interrupt, Effect.void]) {
         inbox.push(task("one lane", true, run))
       }
@@ -61,7 +65,7 @@ describe("Inbox, heavy tasks", () => {
   it.scoped("do not hold up light ones before them", () =>
     Effect.gen(function* () {
       const { begun, task } = yield* bench
-      const inbox = new Inbox({ fork: Effect.runFork, changed: () => undefined })
+      const inbox = new Inbox({ fork: Effect.runFork, changed: () => undefined, broken })
       for (let index = 1; index <= 6; index++) inbox.push(task(`light ${index}`, false))
       inbox.push(task("heavy", true))
       yield* take(inbox)

@@ -64,11 +64,19 @@ export class Load {
 
   // ── Joining ────────────────────────────────────────────────────────────────
 
-  /** Connects all and waits until each has joined its room. `again`: what is told of a client that comes back. */
-  async open(instances, again = () => undefined) {
+  /**
+   * Connects all, at most `perSecond` of them a second, and waits until each has joined its room. `again`: what is
+   * told of a client that comes back.
+   */
+  async open(instances, { again = () => undefined, perSecond = Infinity } = {}) {
     const waiting = this.#clients.values()
+    const began = performance.now()
     const worker = async () => {
-      for (const client of waiting) await this.#join(client, instances, again(client))
+      for (const client of waiting) {
+        const wait = (client.index / perSecond) * 1000 - (performance.now() - began)
+        if (wait > 1) await pause(wait / 1000)
+        await this.#join(client, instances, again(client))
+      }
     }
     await Promise.all(Array.from({ length: HANDSHAKES }, worker))
   }
@@ -118,14 +126,19 @@ export class Load {
       if (at === -1 || at + TOKEN_SIZE > to) return this.#control(client, bytes, from, to)
       client.hint = at - from
     }
-    for (;;) {
-      this.#deliver(client, bytes, at)
-      // A peer may put several messages in one frame.
-      if (to - at < this.#size + TOKEN_SIZE) break
-      at = bytes.indexOf("@@", at + this.#size)
-      if (at === -1 || at + TOKEN_SIZE > to) break
-    }
+    this.#deliver(client, bytes, at)
+    if (to - at >= this.#size + TOKEN_SIZE) this.#more(client, bytes.subarray(from, to), at - from)
     if (this.#acknowledged.length > 0) this.#continue()
+  }
+
+  /** A peer may put several messages in one frame, and a ping among them. */
+  #more(client, bytes, first) {
+    for (let at = first; ;) {
+      at = bytes.indexOf("@@", at + this.#size)
+      if (at === -1 || at + TOKEN_SIZE > bytes.length) break
+      this.#deliver(client, bytes, at)
+    }
+    this.#control(client, bytes, 0, bytes.length)
   }
 
   #control(client, bytes, from, to) {

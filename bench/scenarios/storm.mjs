@@ -29,7 +29,7 @@ export default {
       for (let count = 0; count < MISSED; count++) await author.once()
       await pause(1)
       const began = performance.now()
-      await load.open(instances, ({ heard }) => heard.position)
+      await load.open(instances, { again: ({ heard }) => heard.position })
       const seconds = (performance.now() - began) / 1000
       const fault = incomplete(peer, load) ?? author.fault ?? load.fault
       load.close()

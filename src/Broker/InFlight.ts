@@ -7,6 +7,7 @@
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import { BrokerError, type BrokerFailure } from "../Broker.ts"
@@ -69,7 +70,6 @@ export const make = ({
       const fail = (reason: BrokerFailure, cause?: unknown): void =>
         done(Exit.fail(failure(reason, channel, what, cause)))
       if (at === undefined) return fail("NotLive")
-      // In the step that counts it: all commands of a turn of the scheduler are on their way here before the first is.
       if (commands >= COMMANDS || bytesInAll >= BYTES) {
         limits.publishes_in_flight.add()
         return fail("Overloaded")
@@ -95,7 +95,9 @@ export const make = ({
         if (settle()) fail(Redis.isReply(cause) ? "Failed" : lost, cause)
       }
       at.client.cork()
-      run(at).then(onAnswer, onRejection)
+      const answer = Either.try(() => run(at))
+      if (Either.isLeft(answer)) onRejection(answer.left)
+      else answer.right.then(onAnswer, onRejection)
     }
 
     return {

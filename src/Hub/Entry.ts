@@ -209,14 +209,6 @@ export class Entry {
     return this.#breaks
   }
 
-  /** Whether what was delivered after a page that was read since the last break is remembered without a hole. */
-  isCovered({ epoch, offset }: History.Position): boolean {
-    const delivered = this.#delivered
-    if (delivered === undefined) return true
-    if (delivered.epoch !== epoch) return false
-    return delivered.offset <= offset || (this.#tail[0]?.offset ?? Infinity) <= offset + 1
-  }
-
   /** Adds a subscription. In the same step: what it gets of the past, and where what it gets from now on begins. */
   join(subscription: Subscription, want: Want, page: History.Page | undefined): Joined {
     this.#subscriptions[subscription.encoding].add(subscription)

@@ -56,7 +56,7 @@ export interface Newcomers {
     want: Want,
     maxBytes: number,
     done: (prepared: Exit.Exit<Prepared, Broker.BrokerError>) => void
-  ) => boolean
+  ) => (() => void) | undefined
   readonly history: Context.Tag.Service<Broker.Broker>["history"]
 }
 
@@ -68,7 +68,7 @@ export const make = (
   entries: Entries
 ): Effect.Effect<Newcomers, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const reads = yield* Reads.make(broker.history, entries.release)
+    const reads = yield* Reads.make(broker, entries.release)
 
     const behind = yield* Deadlines.make(ABREAST_TIMEOUT)
 
@@ -148,10 +148,8 @@ export const make = (
         done(Exit.succeed(prepared(entry, want, undefined)))
         return constVoid
       }
-      let isOver = false
       let stop: () => void = constVoid
-      reads.unsafeShared(entry, { channel, retention }, range, (read) => {
-        if (isOver) return
+      const leave = reads.unsafeShared(entry, { channel, retention }, range, (read) => {
         if (Exit.isFailure(read)) return done(Exit.failCause(read.cause))
         const page = inOrder(read.value, range)
         compare(entry, page)
@@ -160,7 +158,7 @@ export const make = (
         )
       })
       return () => {
-        isOver = true
+        leave()
         stop()
       }
     }
@@ -194,14 +192,20 @@ export const make = (
       )
 
     const unsafePrepare: Newcomers["unsafePrepare"] = (channel, want, maxBytes, done) => {
-      if (entries.known(channel) === undefined || !broker.isSubscribed(channel)) return false
+      if (entries.known(channel) === undefined || !broker.isSubscribed(channel)) return undefined
       const entry = expect(channel)
-      readPast(entry, want, maxBytes, (result) => {
+      const stop = readPast(entry, want, maxBytes, (result) => {
         done(result)
         unexpect(entry)
       })
-      return true
+      return () => {
+        stop()
+        unexpect(entry)
+      }
     }
 
-    return { prepare, unsafePrepare, history: reads.one }
+    const history: Newcomers["history"] = (kept, range) =>
+      Effect.async((resume) => Effect.sync(reads.unsafeOne(kept, range, resume)))
+
+    return { prepare, unsafePrepare, history }
   })

@@ -41,7 +41,7 @@ const whatOf = ({
   `${method} ${JSON.stringify(params.channel)}`
 
 /** How a command is carried out; see `Task`. It does not fail. */
-export type Carried = Pick<Task, "run" | "now">
+export type Carried = Pick<Task, "isPipelined" | "run" | "now">
 
 export type Commands = (asker: Asker, command: Exclude<Command.Command, { method: "connect" }>) => Carried
 
@@ -151,12 +151,13 @@ export const make = (services: Services): Commands => {
       answers.refuse(id, refusalOfPublication(error), what, error.message)
 
     return {
+      isPipelined: true,
       run: (onSent) =>
         onChannel(asker, command, (_, what) => {
           if (data === undefined) return answers.refuse(id, Codes.badRequest, what, "no data")
           return Effect.zipRight(
             ask(data),
-            Effect.suspend(() => publisher.publishRaw(channel, publication(data), { onSent })).pipe(
+            Effect.suspend(() => publisher.publishRaw(channel, publication(data), {}, onSent)).pipe(
               Effect.zipRight(answers.result(id, "publish", Json.EMPTY)),
               Effect.catchTag("InvalidPublication", (error) => invalid(error, what))
             )
@@ -166,7 +167,7 @@ export const make = (services: Services): Commands => {
         // What is refused is logged, in a fiber.
         if (data === undefined || Either.isLeft(ServerConfig.parseChannel(config, channel))) return false
         if (value(ask(data)) === undefined) return false
-        return publisher.unsafePublishRaw(channel, publication(data), { onSent }, (result) => {
+        return publisher.unsafePublishRaw(channel, publication(data), onSent, (result) => {
           if (Exit.isSuccess(result)) {
             asker.outlet.send(Json.reply(id, "publish", Json.EMPTY))
             return done()

@@ -14,18 +14,10 @@ import { value } from "../internal/exit.ts"
 import * as Codes from "../protocol/Codes.ts"
 import * as Publication from "../protocol/Publication.ts"
 import type * as Publisher from "../Publisher.ts"
-import {
-  commandSpan,
-  farewell,
-  isOver,
-  type Outlet,
-  type Services,
-  type Session,
-  Subscription,
-  type Task
-} from "../Session.ts"
+import { commandSpan, farewell, isOver, type Outlet, type Services, type Session, Subscription } from "../Session.ts"
 import * as Tracing from "../Tracing.ts"
 import { Attendance } from "./Attendance.ts"
+import type { Carried } from "./Commands.ts"
 
 /** A plain session, and the step in which it joins its channel. */
 export interface Plain extends Session {
@@ -100,29 +92,30 @@ export const make = (services: Services, outlet: Outlet, about: About): Plain =>
       Effect.annotateLogs("channel", channel)
     )
 
-  const publish = (data: string): Pick<Task, "run" | "now"> => {
+  const publish = (data: string): Carried => {
     // Asked once, whichever way the command takes.
     let decision: Effect.Effect<void, Hooks.Rejected> | undefined
     const ask = () => (decision ??= Hooks.ask(() => hooks.onPublish({ client, channel, data, subscribed: true })))
     const publication = () => Publication.fromText(data, author())
     return {
+      isPipelined: true,
       run: (onSent) =>
         guarded(() =>
           Effect.zipRight(
             ask(),
-            Effect.suspend(() => publisher.publishRaw(channel, publication(), { onSent }))
+            Effect.suspend(() => publisher.publishRaw(channel, publication(), {}, onSent))
           )
         ),
       now: (onSent, done) => {
         if (value(ask()) === undefined) return false
-        return publisher.unsafePublishRaw(channel, publication(), { onSent }, (result) =>
+        return publisher.unsafePublishRaw(channel, publication(), onSent, (result) =>
           Exit.isSuccess(result) ? done() : done(guarded(() => result))
         )
       }
     }
   }
 
-  const submit = (carried: Pick<Task, "run" | "now">): void =>
+  const submit = (carried: Carried): void =>
     outlet.submit({ lane: channel, exclusive: false, isHeavy: false, ...carried })
 
   const handle: Clients.Client = {

@@ -3,7 +3,8 @@
  * from commands to replies.
  *
  * `connect` comes first and runs alone. Commands on one channel run one after
- * another, in the order received; commands on different channels side by side.
+ * another, in the order received, but that a publish does not wait for the answer
+ * to the publish before it; commands on different channels side by side.
  * What the server itself does with a channel of the client takes its turn among
  * them.
  */
@@ -302,8 +303,13 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
   }
 
   #task(command: Command.Command): Task {
-    const { now, run } = command.method === "connect" ? this.#connect(command) : this.#shared.carried(this, command)
+    const {
+      isPipelined = false,
+      now,
+      run
+    } = command.method === "connect" ? this.#connect(command) : this.#shared.carried(this, command)
     return {
+      isPipelined,
       lane: laneOf(command),
       exclusive: command.method === "connect",
       isHeavy:

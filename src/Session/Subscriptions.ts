@@ -78,8 +78,8 @@ export class Subscriptions implements Subscriber {
   /** Channels whose subscriptions expire; `undefined` until there is one. */
   #expiring: Set<string> | undefined
 
-  /** The client has left all of them, for good. */
-  #isOver = false
+  /** What ends the subscriptions that are being made without a fiber. */
+  #joining: Set<() => void> | undefined
 
   constructor(services: Services, outlet: Outlet, whose: Whose) {
     this.#services = services
@@ -172,11 +172,24 @@ export class Subscriptions implements Subscriber {
     const maxBytes = this.#services.config.client.reply_max_size
     const { recoverable } = given.value
     const want = recoverable && asked.recover ? { since: { epoch: asked.epoch, offset: asked.offset } } : undefined
-    return this.#services.hub.unsafePrepare(channel, want, maxBytes, (prepared) => {
-      if (this.#isOver) joined(undefined)
-      else if (Exit.isFailure(prepared)) joined(Exit.failCause(prepared.cause))
-      else joined(Exit.succeed(this.#join(channel, asked, "client", granted, given.value, prepared.value, maxBytes)))
+    let isOver = false
+    const over: typeof joined = (result) => {
+      isOver = true
+      this.#joining?.delete(leave)
+      if (this.#joining?.size === 0) this.#joining = undefined
+      joined(result)
+    }
+    const cancel = this.#services.hub.unsafePrepare(channel, want, maxBytes, (prepared) => {
+      if (Exit.isFailure(prepared)) over(Exit.failCause(prepared.cause))
+      else over(Exit.succeed(this.#join(channel, asked, "client", granted, given.value, prepared.value, maxBytes)))
     })
+    if (cancel === undefined) return false
+    const leave = (): void => {
+      cancel()
+      over(undefined)
+    }
+    if (!isOver) (this.#joining ??= new Set()).add(leave)
+    return true
   }
 
   #join(
@@ -241,7 +254,7 @@ export class Subscriptions implements Subscriber {
   /** Ends all of them. */
   get leaveAll(): Effect.Effect<void> {
     return Effect.suspend(() => {
-      this.#isOver = true
+      for (const leave of Array.from(this.#joining ?? [])) leave()
       for (const channel of Array.from(this.#open.keys())) this.#close(channel)
       return this.#attendance.leaveAll
     })
@@ -297,7 +310,8 @@ export class Subscriptions implements Subscriber {
     if (stay === undefined) return
     // Commands that wait already may begin another stay before this one's turn comes.
     const run = () => this.#attendance.leave(channel, stay)
-    this.#outlet.submit({ lane: channel, exclusive: false, isHeavy: false, run })
+    // Not in the middle of a fan-out.
+    this.#outlet.submitLater({ lane: channel, exclusive: false, isHeavy: false, run })
   }
 
   #subscription(channel: string, { attendance, positioned }: Given, { echo }: Hooks.Granted): Subscription {

@@ -10,13 +10,17 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
 interface Wait {
+  /** In milliseconds of a clock that nobody sets. */
   readonly due: number
   readonly expire: () => void
 }
 
 /** Waits of one length. */
 export interface Deadlines {
-  /** Calls `expire` when the time is over, unless the function that is returned is called before. */
+  /**
+   * Calls `expire` when the time is over, unless the function that is returned
+   * is called before. What it throws is logged.
+   */
   readonly begin: (expire: () => void) => () => void
 }
 
@@ -24,6 +28,7 @@ export interface Deadlines {
 export const make = (limit: Duration.Duration): Effect.Effect<Deadlines, never, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Effect.clock
+    const now = (): number => Number(clock.unsafeCurrentTimeNanos()) / 1e6
     // In the order in which they are due.
     const waits = new Set<Wait>()
     const any = yield* Effect.makeLatch(false)
@@ -34,17 +39,18 @@ export const make = (limit: Duration.Duration): Effect.Effect<Deadlines, never, 
         any.unsafeClose()
         return any.await
       }
-      const left = oldest.due - clock.unsafeCurrentTimeMillis()
-      if (left > 0) return Effect.sleep(left)
+      const left = oldest.due - now()
+      if (left > 0) return Effect.sleep(Math.ceil(left))
       waits.delete(oldest)
-      oldest.expire()
-      return Effect.void
+      return Effect.catchAllDefect(Effect.sync(oldest.expire), (defect) =>
+        Effect.logError("the end of a wait failed", defect)
+      )
     })
     yield* Effect.forkScoped(Effect.forever(next))
 
     return {
       begin: (expire) => {
-        const wait = { due: clock.unsafeCurrentTimeMillis() + Duration.toMillis(limit), expire }
+        const wait = { due: now() + Duration.toMillis(limit), expire }
         waits.add(wait)
         any.unsafeOpen()
         return () => void waits.delete(wait)
