@@ -96,7 +96,8 @@ export const make = (
       const reads = shared.get(entry) ?? new Map<string, Shared>()
       const forget = (one: Shared): void => {
         if (reads.get(key) === one) reads.delete(key)
-        if (reads.size === 0) shared.delete(entry)
+        // Those of another time may stand there by now.
+        if (reads.size === 0 && shared.get(entry) === reads) shared.delete(entry)
         entry.unexpect()
         release(entry)
       }
