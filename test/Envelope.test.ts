@@ -3,6 +3,7 @@ import * as Either from "effect/Either"
 import * as FastCheck from "effect/FastCheck"
 import * as Envelope from "../src/Broker/Envelope.ts"
 import type { Publication } from "../src/protocol/Publication.ts"
+import * as Schema from "./fixtures/envelope-v2.ts"
 import { publication, text } from "./support/publications.ts"
 
 const FULL: Publication = {
@@ -149,4 +150,132 @@ describe("Envelope.decode", () => {
       expect(Either.isEither(Envelope.decode(payload))).toBe(true)
     }
   )
+})
+
+/** What a field of a header may be: what it should be, and everything else that JSON has. */
+const ANYTHING: ReadonlyArray<unknown> = [
+  null,
+  true,
+  false,
+  0,
+  -0,
+  1,
+  2,
+  3,
+  -1,
+  1.5,
+  -1.5,
+  1e21,
+  Infinity,
+  2 ** 53 - 1,
+  2 ** 53,
+  -(2 ** 53),
+  "",
+  "1",
+  "join",
+  "leave",
+  "Join",
+  "true",
+  [],
+  ["a"],
+  [1],
+  [{}],
+  {},
+  { a: "b" },
+  { a: 1 },
+  { a: null },
+  { a: {} },
+  { client: "c" },
+  { client: "c", user: "u", connInfo: "1", chanInfo: "2" },
+  { client: "c", geo: [1] },
+  { client: null },
+  { client: "c", user: 1 },
+  { client: "c", user: null },
+  { client: "c", connInfo: {} },
+  { client: "c", chanInfo: ["x"] },
+  { user: "u" }
+]
+
+const FIELDS = ["v", "kind", "text", "info", "offset", "epoch", "tags", "traceparent", "added", "length", "__proto__"]
+
+/** JSON.stringify, with numbers that it does not write. */
+const written = (value: unknown): string =>
+  JSON.stringify(value, (_, item: unknown) => (item === Infinity ? "∞" : Object.is(item, -0) ? "-0" : item))
+    .replaceAll('"∞"', "1e400")
+    .replaceAll('"-0"', "-0")
+
+/** Not of an object: `__proto__` and a name twice are fields too. */
+const headerOf = (fields: ReadonlyArray<readonly [name: string, value: unknown]>): string =>
+  `{${fields.map(([name, value]) => `${JSON.stringify(name)}:${written(value)}`).join(",")}}`
+
+const header = FastCheck.array(
+  FastCheck.tuple(
+    FastCheck.constantFrom(...FIELDS),
+    FastCheck.oneof(FastCheck.constantFrom(...ANYTHING), FastCheck.jsonValue())
+  ),
+  { maxLength: 6 }
+).chain((fields) =>
+  // Most of them with a version, or nearly all would be refused for it.
+  FastCheck.constantFrom(headerOf(fields), headerOf([["v", 1], ...fields]), headerOf([...fields, ["v", 2]]))
+)
+
+// `toEqual` does not tell a tag named `__proto__` from none.
+const told = (read: Either.Either<Publication, string>) => [
+  read,
+  Either.map(read, ({ tags }) => tags && Object.entries(tags))
+]
+
+const same = (header: string): void => {
+  const payload = `${header}\n1`
+  expect([header, told(Envelope.decode(payload))]).toEqual([header, told(Schema.decode(payload))])
+}
+
+describe("Envelope.decode, beside the schema that was before it", () => {
+  it.each(FIELDS)("reads and refuses the same, whatever %s is", (name) => {
+    const fields = ANYTHING.map((value) => [name, value] as const)
+    const headers = fields.flatMap((field) => [
+      headerOf([["v", 1], field]),
+      headerOf([field, ["v", 1]]),
+      headerOf([field])
+    ])
+    for (const header of headers) same(header)
+    const reads = headers.filter((header) => Either.isRight(Envelope.decode(`${header}\n1`)))
+    // Of both kinds, or nothing was compared.
+    expect(reads.length).toBeGreaterThan(0)
+    expect(reads.length).toBeLessThan(headers.length)
+  })
+
+  it.prop("reads and refuses the same, whatever header comes", [header], ([header]) => same(header), {
+    fastCheck: { numRuns: 3000 }
+  })
+
+  it.prop("reads and refuses the same of any JSON", [FastCheck.json()], ([json]) => same(json))
+
+  it("tags are own fields of any name, and strings, all of them", () => {
+    for (const name of ["__proto__", "constructor", "toString", "", "a"]) {
+      const read = Envelope.decode(`{"v":1,"tags":{${JSON.stringify(name)}:"x"}}\n1`)
+      expect(Object.entries(Either.getOrThrow(read).tags ?? {})).toEqual([[name, "x"]])
+      for (const other of ["1", "null", '{"x":"y"}', '["x"]', "true"]) {
+        const header = `{"v":1,"tags":{"b":"c",${JSON.stringify(name)}:${other}}}`
+        expect([header, problem(`${header}\n1`)]).toEqual([header, "the header has fields of other types"])
+        same(header)
+      }
+    }
+  })
+
+  it("a field named __proto__ is one that is not known, and lends nothing to the header", () => {
+    expect(Envelope.decode('{"v":1,"__proto__":{"offset":5,"text":true}}\n1')).toEqual(
+      Either.right({ data: "1", json: true })
+    )
+    expect(problem('{"__proto__":{"v":1}}\n1')).toBe("the header has fields of other types")
+    expect(problem('{"v":1,"info":{"__proto__":{"client":"c"}}}\n1')).toBe("the header has fields of other types")
+  })
+
+  it("says of a version that it is newer only where the rest could be read", () => {
+    expect(problem('{"v":3,"kind":"join"}\n1')).toBe("version 3 is newer than 2")
+    expect(problem('{"v":3,"kind":"survey"}\n1')).toBe("the header has fields of other types")
+    for (const v of ["3", "9007199254740991", "9007199254740992", "1e400", "-1", "0", "2.5", "1e21"]) {
+      same(`{"v":${v}}`)
+    }
+  })
 })

@@ -156,6 +156,61 @@ describe("Raw.member", () => {
 const arrays = (depth: number): string => "[".repeat(depth) + "]".repeat(depth)
 const objects = (depth: number): string => `${'{"a":'.repeat(depth - 1)}{}${"}".repeat(depth - 1)}`
 
+/** Strings of backslashes and quotes: what comes before a quote decides whether it is the end. */
+const escapes = FastCheck.array(
+  FastCheck.constantFrom("\\\\", '\\"', "\\u005c", "\\u0022", "\\n", "a", " ", "{", "}", ","),
+  { maxLength: 8 }
+).map((parts) => `"${parts.join("")}"`)
+
+describe("Raw, strings", () => {
+  it.each([
+    String.raw`""`,
+    String.raw`"a"`,
+    String.raw`"\\"`,
+    String.raw`"a\\"`,
+    String.raw`"a\\\\"`,
+    String.raw`"\""`,
+    String.raw`"\\\""`,
+    String.raw`"\\\\\""`,
+    String.raw`"\"\\"`,
+    String.raw`"\",\"data\":1,\""`,
+    String.raw`"\\\\\\\"}\\\\"`,
+    String.raw`"a\u005c"`,
+    String.raw`"\u0022\u005c"`
+  ])("finds the end of %s, wherever it stands", (string) => {
+    const text = String(JSON.parse(string))
+    for (const object of [
+      `{"data":${string}}`,
+      `{"data":${string},"x":1}`,
+      `{"data":${string} ,"x":${string}}`,
+      `{"x":${string},"data":${string}}`,
+      `{"x":[${string},${string}],"data":${string}}`,
+      `{${string}:{${string}:1},"data":${string}}`,
+      `{${string}:0,"data":${string},"y":{"data":${string}}}`
+    ]) {
+      expect([object, Raw.property(object, "data")]).toEqual([object, { text: string }])
+      expect(JSON.parse(object)).toMatchObject({ data: text })
+      expect(Raw.member(`{"p":${object},"q":${string}}`, "p", "data")).toEqual({ text: string })
+    }
+    expect(Raw.property(`{${string}:[${string}]}`, text)).toEqual({ text: `[${string}]` })
+    expect(Raw.isShallow(`[${string}]`)).toBe(true)
+  })
+
+  it.prop(
+    "are what JSON.parse takes them for, whatever escapes are in them and around",
+    [FastCheck.array(FastCheck.tuple(escapes, escapes), { minLength: 1, maxLength: 5 })],
+    ([members]) => {
+      const text = `{${members.map(([key, value]) => `${key}:${value}`).join(",")}}`
+      const parsed: Record<string, unknown> = JSON.parse(text)
+      for (const [key, value] of Object.entries(parsed)) {
+        const found = Raw.property(text, key)
+        expect(typeof found === "object" && JSON.parse(found.text)).toBe(value)
+      }
+    },
+    { fastCheck: { numRuns: 2000 } }
+  )
+})
+
 describe("Raw.MAX_DEPTH", () => {
   it.each([
     ["arrays", arrays],

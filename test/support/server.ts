@@ -35,9 +35,17 @@ export interface Running {
 export interface Options {
   readonly config?: ServerConfig.Input
   readonly hooks?: Partial<Context.Tag.Service<Hooks.Hooks>>
+  /** Decides in place of the configuration, and in the step in which it is asked; then `hooks` are not. */
+  readonly decides?: Partial<Context.Tag.Service<Hooks.Hooks>>
   /** What the server runs on, such as another clock. */
   readonly layer?: Layer.Layer<never>
 }
+
+const inPlace = (hooks: Partial<Context.Tag.Service<Hooks.Hooks>>) =>
+  Layer.effect(
+    Hooks.Hooks,
+    Effect.map(Hooks.Hooks, (base) => Hooks.Hooks.of({ ...base, ...hooks }))
+  ).pipe(Layer.provide(Hooks.layerConfig))
 
 /** Starts a server on a free port and waits until its broker is live; it is drained when the scope closes. */
 export const start = (options: Options = {}): Effect.Effect<Running, unknown, Scope.Scope> =>
@@ -47,7 +55,7 @@ export const start = (options: Options = {}): Effect.Effect<Running, unknown, Sc
       logs.push(`${logLevel.label} ${Array.isArray(message) ? message.join(" ") : String(message)}`)
     })
     const layer = Server.layerStandalone.pipe(
-      Layer.provide(Hooks.layer(options.hooks ?? {})),
+      Layer.provide(options.decides === undefined ? Hooks.layer(options.hooks ?? {}) : inPlace(options.decides)),
       Layer.provide(ServerConfig.layer({ port: 0, ...options.config })),
       Layer.provide(
         Layer.mergeAll(
