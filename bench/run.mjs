@@ -56,9 +56,9 @@ const seconds = number("seconds", 1.5, 6)
 const scenarios = choose("scenarios", all, QUICK_SCENARIOS)
 const chosen = choose("peers", known, QUICK_PEERS)
 
-// The peers have packages of their own, which the product must not depend on.
+// Some peers have packages of their own, which the product must not depend on.
 const own = fileURLToPath(new URL(".", import.meta.url))
-if (!existsSync(`${own}node_modules`)) {
+if (chosen.some(({ hasPackages }) => hasPackages) && !existsSync(`${own}node_modules`)) {
   process.stderr.write("installing the peers\n")
   execFileSync("npm", ["ci", "--prefix", own, "--no-audit", "--no-fund"], { stdio: ["ignore", "ignore", "inherit"] })
 }

@@ -13,6 +13,7 @@ export default {
   get about() {
     return `Bun ${version(name)}, its own WebSocket server, topics and Redis client`
   },
+  hasPackages: true,
   unavailable: () => {
     const absent = missing(name)
     if (absent !== undefined) return absent

@@ -1,6 +1,7 @@
 // What the benchmark compares, in the order of its tables. A peer is how its instances are started, and what a client
 // says and hears: { name, about, unavailable, server, path, greet, hear, publish, answer }.
 //
+//   hasPackages                    whether it needs those of bench/package.json: 340 MB, installed when it is chosen
 //   unavailable()                  why it cannot run here, or undefined
 //   server({ port, redisPort })    the command of one instance, and what its environment has besides; once it takes
 //                                  clients it prints `listening on http://HOST:PORT`
@@ -19,7 +20,8 @@ import handWritten from "./hand-written.mjs"
 import socketIo from "./socket-io.mjs"
 import uwebsockets from "./uwebsockets.mjs"
 
-const named = (id, peer) => ({ id, ...peer, about: peer.about, unavailable: peer.unavailable })
+// What a peer says about itself is asked when it is told: by then its packages are installed.
+const named = (id, peer) => Object.defineProperties({ id }, Object.getOwnPropertyDescriptors(peer))
 
 export const peers = [
   named("fanfare", fanfare),

@@ -9,6 +9,7 @@ export default {
     const adapter = `@socket.io/redis-adapter ${version("@socket.io/redis-adapter")}`
     return `Socket.IO ${version("socket.io")} with ${adapter} over ioredis ${version("ioredis")}, WebSocket transport only`
   },
+  hasPackages: true,
   unavailable: () => missing("socket.io", "@socket.io/redis-adapter"),
   server: start(process.execPath, "socket-io.mjs"),
   path: "/socket.io/?EIO=4&transport=websocket",

@@ -32,6 +32,7 @@ export default {
       ? "uWebSockets.js"
       : `uWebSockets.js as ${name} ${version(name)} republishes it, its topics, ioredis ${version("ioredis")}`
   },
+  hasPackages: true,
   unavailable: () => {
     if (REPUBLICATIONS.every(({ name }) => folder(name) === undefined))
       return "not installed; run npm ci --prefix bench"
