@@ -19,8 +19,6 @@ const CHANNELS = ["bare:x", "kept:x"]
 const lines = (socket: Socket.Socket): ReadonlyArray<Json> =>
   socket.received.flatMap((frame) => frame.split("\n")).map((line): Json => JSON.parse(line))
 
-const byId = (one: Json, other: Json): number => one.id - other.id
-
 /** Sends all numbers in one step; `replies` are the answers to them, in the order in which they came. */
 interface Sender {
   readonly send: (channel: string, data: ReadonlyArray<Json>) => void
@@ -123,7 +121,7 @@ for (const [index, [cluster]] of clusters({}).entries()) {
                 send(channel, [...NUMBERS, "the end"])
                 expect(yield* numbers).toEqual([NUMBERS, NUMBERS])
                 if (open === byProtocol) {
-                  const answers = (yield* replies).toSorted(byId)
+                  const answers = yield* replies
                   expect(answers).toEqual([...NUMBERS, COUNT].map((index) => ({ id: 1000 + index, publish: {} })))
                 }
                 expect(isClosed()).toBe(false)
@@ -154,7 +152,7 @@ for (const [index, [cluster]] of clusters({}).entries()) {
             const { isClosed, replies, send } = yield* byProtocol(servers[0], channel)
             send(channel, [...NUMBERS, "the end"])
             expect(yield* numbers).toEqual([accepted, accepted])
-            const answers = (yield* replies).toSorted(byId)
+            const answers = yield* replies
             expect(answers.map(({ error, id }) => [id - 1000, error?.code])).toEqual(
               [...NUMBERS, COUNT].map((n) => [n, n === COUNT ? undefined : code(n)])
             )
@@ -164,5 +162,20 @@ for (const [index, [cluster]] of clusters({}).entries()) {
         })
       )
     }
+
+    live("behind a publish that costs a plain socket its connection nothing is published", () =>
+      Effect.gen(function* () {
+        const onPublish = ({ data }: Hooks.PublishRequest) => (data === "20" ? Effect.die("a defect") : Effect.void)
+        const { servers } = yield* start({ config: { channel }, hooks: { onPublish } })
+        for (const channel of CHANNELS) {
+          const { numbers } = yield* listen(servers[0], channel)
+          const socket = yield* Socket.open(`${servers[0].ws}/channels/${channel}`)
+          for (const n of NUMBERS) socket.send(JSON.stringify(n))
+          expect((yield* socket.closed).code).toBe(1011)
+          yield* servers[0].publisher.publish(channel, "the end")
+          expect(yield* numbers).toEqual([NUMBERS.slice(0, 20), NUMBERS.slice(0, 20)])
+        }
+      })
+    )
   })
 }
