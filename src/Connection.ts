@@ -234,8 +234,7 @@ export class Connection implements Hub.Writer, Outlet, Owner {
     this.#ended = disconnect
     this.#detail = detail
     this.#about = channel
-    // What it has asked for and is not under way yet is not done any more.
-    this.#inbox.stop()
+    this.#inbox.close()
     this.#notify()
   }
 

@@ -11,6 +11,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Auth from "./Auth.ts"
 import * as Channel from "./Channel.ts"
+import { value } from "./internal/exit.ts"
 import * as Namespace from "./Namespace.ts"
 import * as Permissions from "./Permissions.ts"
 import * as Codes from "./protocol/Codes.ts"
@@ -346,11 +347,16 @@ export const layer = (own: Partial<Context.Tag.Service<Hooks>>): Layer.Layer<Hoo
       ) =>
         second === undefined
           ? first
-          : (request: Request) =>
-              Effect.zipRight(
-                first(request),
-                Effect.suspend(() => second(request))
-              )
+          : (request: Request) => {
+              const permitted = first(request)
+              // What is permitted at once can be decided at once.
+              return value(permitted) === undefined
+                ? Effect.zipRight(
+                    permitted,
+                    Effect.suspend(() => second(request))
+                  )
+                : second(request)
+            }
       return Hooks.of({
         ...base,
         ...own,

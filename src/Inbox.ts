@@ -33,10 +33,17 @@ export interface Owner {
   readonly broken: (defect: unknown) => void
 }
 
+/** A task that has started, in its place among those of its lane. */
+interface Started {
+  /** What it has to do once all before it are done. */
+  resume: (() => void) | undefined
+}
+
 interface Lane {
   /** Tasks that are taken and have not started. */
   readonly waiting: Array<Task>
-  running: number
+  /** Those that have and are not done, in the order in which they did. */
+  readonly started: Array<Started>
   /** Whether the one that has started last lets another one start. */
   isFree: boolean
 }
@@ -48,11 +55,11 @@ export class Inbox {
   #heavy = 0
   #exclusive = false
   #stopped = false
-  #discarded = false
+  #closed = false
   /** Those in which there are tasks. */
   #lanes: Map<string, Lane> | undefined
   /** Tasks that may start: they do so one after another, not within each other. */
-  #due: Array<readonly [Task, Lane]> | undefined
+  #due: Array<() => void> | undefined
   #running: Set<Fiber.RuntimeFiber<void>> | undefined
   readonly #owner: Owner
 
@@ -94,23 +101,28 @@ export class Inbox {
       this.#exclusive = task.exclusive
       if (task.isHeavy) this.#heavy++
       const lanes = (this.#lanes ??= new Map())
-      const lane = lanes.get(task.lane) ?? { waiting: [], running: 0, isFree: true }
+      const lane = lanes.get(task.lane) ?? { waiting: [], started: [], isFree: true }
       lanes.set(task.lane, lane)
       lane.waiting.push(task)
       this.#advance(task.lane, lane)
     }
   }
 
-  /** Interrupts what runs, and forgets what waits. */
+  /** Forgets what has not started; what has is not told of. */
+  close(): void {
+    this.#stopped = true
+    this.#closed = true
+    this.#waiting = []
+    for (const { waiting } of this.#lanes?.values() ?? []) {
+      this.#inFlight -= waiting.length
+      waiting.length = 0
+    }
+  }
+
+  /** Closes it, and interrupts what runs. */
   get discard(): Effect.Effect<void> {
     return Effect.suspend(() => {
-      this.#stopped = true
-      this.#discarded = true
-      this.#waiting = []
-      for (const { waiting } of this.#lanes?.values() ?? []) {
-        this.#inFlight -= waiting.length
-        waiting.length = 0
-      }
+      this.close()
       return Fiber.interruptAll([...(this.#running ?? [])])
     })
   }
@@ -126,49 +138,60 @@ export class Inbox {
   #advance(name: string, lane: Lane): void {
     for (;;) {
       const next = lane.waiting[0]
-      if (next === undefined || !lane.isFree || (lane.running > 0 && next.isPipelined !== true)) break
+      if (next === undefined || !lane.isFree || (lane.started.length > 0 && next.isPipelined !== true)) break
       lane.waiting.shift()
-      lane.running++
       lane.isFree = false
-      this.#start(next, lane)
+      const started: Started = { resume: undefined }
+      lane.started.push(started)
+      this.#start(() => this.#run(next, lane, started))
     }
-    if (lane.running > 0 || lane.waiting.length > 0 || this.#lanes?.get(name) !== lane) return
+    if (lane.started.length > 0 || lane.waiting.length > 0 || this.#lanes?.get(name) !== lane) return
     this.#lanes.delete(name)
     if (this.#lanes.size === 0) this.#lanes = undefined
   }
 
-  #start(task: Task, lane: Lane): void {
+  #start(run: () => void): void {
     if (this.#due !== undefined) {
-      this.#due.push([task, lane])
+      this.#due.push(run)
       return
     }
-    const due: Array<readonly [Task, Lane]> = (this.#due = [[task, lane]])
-    for (let next = due.shift(); next !== undefined; next = due.shift()) this.#run(...next)
+    const due = (this.#due = [run])
+    for (let next = due.shift(); next !== undefined; next = due.shift()) next()
     this.#due = undefined
   }
 
-  #run(task: Task, lane: Lane): void {
+  #run(task: Task, lane: Lane, own: Started): void {
     let hasTurn = true
+    let isOver = false
     const passOn = (): void => {
       if (!hasTurn) return
       hasTurn = false
       lane.isFree = true
       this.#advance(task.lane, lane)
     }
-    let isOver = false
     const ended = (): void => {
       if (isOver) return
       isOver = true
       this.#inFlight--
       if (task.isHeavy) this.#heavy--
       this.#exclusive = false
-      lane.running--
+      lane.started.splice(lane.started.indexOf(own), 1)
+      const [first] = lane.started
+      const resume = first?.resume
+      if (first !== undefined) first.resume = undefined
+      resume?.()
       passOn()
       this.#advance(task.lane, lane)
       this.#owner.changed()
     }
-    const inFiber = (effect: Effect.Effect<void>): void => {
-      const fiber = this.#owner.fork(effect)
+    /** Answers of a lane come in the order of its tasks: what needs a fiber waits for those before it. */
+    const inFiber = (effect: () => Effect.Effect<void>): void => {
+      if (this.#closed) return ended()
+      if (lane.started[0] !== own) {
+        own.resume = () => inFiber(effect)
+        return
+      }
+      const fiber = this.#owner.fork(Effect.suspend(effect))
       const running = (this.#running ??= new Set())
       running.add(fiber)
       // Also one that ends as interrupted, from within, has ended.
@@ -178,15 +201,14 @@ export class Inbox {
         ended()
       })
     }
-    const { now } = task
-    if (now === undefined) return inFiber(task.run(passOn))
-    // What has ended meanwhile has nobody to tell what is left.
-    const isDone = Either.try(() => now(passOn, (rest) => (rest && !this.#discarded ? inFiber(rest) : ended())))
+    const { now, run } = task
+    if (now === undefined) return inFiber(run)
+    const isDone = Either.try(() => now(passOn, (rest) => (rest === undefined ? ended() : inFiber(() => rest))))
     if (Either.isLeft(isDone)) {
       this.#owner.broken(isDone.left)
       ended()
     } else if (!isDone.right) {
-      inFiber(task.run(passOn))
+      inFiber(run)
     }
   }
 }

@@ -72,22 +72,18 @@ export class Publisher extends Context.Tag("fanfare/Publisher")<
       data: unknown,
       options?: Options
     ) => Effect.Effect<History.Position | undefined, Broker.BrokerError | InvalidPublication>
-    /**
-     * The same for a publication whose `data` is text already; it is carried as
-     * it is. `onSent`: see `Broker.PublishOptions`.
-     */
+    /** The same for a publication whose `data` is text already; it is carried as it is. */
     readonly publishRaw: (
       channel: string,
       publication: Publication.Publication,
-      options?: Options,
-      onSent?: () => void
+      options?: Options
     ) => Effect.Effect<History.Position | undefined, Broker.BrokerError | InvalidPublication>
     /** Whether publishes are traced, and so are the commands that lead to them. */
     readonly isTraced: boolean
     /**
      * The same without a fiber; `done` is called once, maybe within this call.
-     * `false`: that cannot be, since it would have to wait or is traced, and
-     * nothing was done.
+     * `onSent`: see `Broker.PublishOptions`. `false`: that cannot be, since it
+     * would have to wait or is traced, and nothing was done.
      */
     readonly unsafePublishRaw: (
       channel: string,
@@ -163,8 +159,7 @@ const make = Effect.gen(function* () {
     channel: string,
     publication: Publication.Publication,
     { tags, skipHistory, idempotencyKey }: Options,
-    onSent: (() => void) | undefined,
-    traceparent?: string
+    { onSent, traceparent }: { readonly onSent?: () => void; readonly traceparent?: string | undefined }
   ): readonly [Publication.Publication, Broker.PublishOptions] => {
     const retention = skipHistory === true ? undefined : Namespace.retention(config.channel, channel)
     const { offset: _offset, epoch: _epoch, traceparent: _traceparent, ...content } = publication
@@ -181,8 +176,7 @@ const make = Effect.gen(function* () {
   const publishRaw = (
     channel: string,
     publication: Publication.Publication,
-    options: Options = {},
-    onSent?: () => void
+    options: Options = {}
   ): Effect.Effect<History.Position | undefined, Broker.BrokerError | InvalidPublication> =>
     Tracing.publish(
       channel,
@@ -191,7 +185,7 @@ const make = Effect.gen(function* () {
         const invalid = check(channel, publication.data) ?? checkOptions(channel, options)
         if (invalid !== undefined) return Effect.fail(invalid)
         const began = performance.now()
-        const accepted = broker.publish(channel, ...prepare(channel, publication, options, onSent, traceparent))
+        const accepted = broker.publish(channel, ...prepare(channel, publication, options, { traceparent }))
         return Effect.tapBoth(accepted, {
           onSuccess: () => Effect.sync(() => answered("accepted", began)),
           onFailure: () => Effect.sync(() => answered("failed", began))
@@ -209,7 +203,7 @@ const make = Effect.gen(function* () {
       return true
     }
     const began = performance.now()
-    return broker.unsafePublish(channel, ...prepare(channel, publication, {}, onSent), (result) => {
+    return broker.unsafePublish(channel, ...prepare(channel, publication, {}, { onSent }), (result) => {
       answered(Exit.isSuccess(result) ? "accepted" : "failed", began)
       done(result)
     })

@@ -31,15 +31,12 @@ export interface Task {
   readonly exclusive: boolean
   /** Its reply may be as long as `client.reply_max_size`: only a few of them run at a time. */
   readonly isHeavy: boolean
-  /**
-   * `passOn` lets the next task of the lane start before this one is done, where
-   * that is pipelined.
-   */
-  readonly run: (passOn: () => void) => Effect.Effect<void>
+  readonly run: () => Effect.Effect<void>
   /**
    * The same without a fiber, where that can be: calls `done` in the end, maybe
-   * within this call, with what is left to do in a fiber. `false`: it cannot
-   * be, and `run` has to.
+   * within this call, with what is left to do in a fiber; `passOn` lets the next
+   * task of the lane start before that, where it is pipelined. `false`: it
+   * cannot be, and `run` has to.
    */
   readonly now?: ((passOn: () => void, done: (rest?: Effect.Effect<void>) => void) => boolean) | undefined
 }

@@ -118,12 +118,11 @@ const stage = () => {
     forked: () => forked,
     gate,
     /** Puts in a task that runs in a fiber until `end`. */
-    inFiber: (name: string, task: Partial<Task> = {}, passesOn = false) =>
+    inFiber: (name: string, task: Partial<Task> = {}) =>
       push({
-        run: (passOn) =>
+        run: () =>
           Effect.suspend(() => {
             begun.push(name)
-            if (passesOn) passOn()
             return gate(name)
           }),
         ...task
@@ -152,38 +151,35 @@ const stage = () => {
 const PIPELINED = { isPipelined: true }
 
 describe("Inbox, lanes", () => {
-  for (const how of ["inFiber", "byNow"] as const) {
-    it.effect(`a task that passes its turn on lets the next one start before it is done, in order (${how})`, () =>
-      Effect.gen(function* () {
-        const { begun, byNow, end, inbox, inFiber } = stage()
-        const passing = { inFiber, byNow }[how]
-        inFiber("first")
-        passing("a", {}, true)
-        passing("b", PIPELINED, true)
-        inFiber("c", PIPELINED)
-        inFiber("d", PIPELINED)
-        expect(begun).toEqual(["first"])
-        yield* end("first")
-        // The turn is with "c", which keeps it.
-        expect(begun).toEqual(["first", "a", "b", "c"])
-        yield* end("c")
-        expect(begun).toEqual(["first", "a", "b", "c", "d"])
-        expect(inbox.isIdle).toBe(false)
-        yield* inbox.discard
-      })
-    )
-  }
+  it.effect("a task that passes its turn on lets the next one start before it is done, in order", () =>
+    Effect.gen(function* () {
+      const { begun, byNow, done, end, inbox, inFiber } = stage()
+      inFiber("first")
+      byNow("a", {}, true)
+      byNow("b", PIPELINED, true)
+      byNow("c", PIPELINED)
+      byNow("d", PIPELINED)
+      expect(begun).toEqual(["first"])
+      yield* end("first")
+      // The turn is with "c", which keeps it.
+      expect(begun).toEqual(["first", "a", "b", "c"])
+      done("c")
+      expect(begun).toEqual(["first", "a", "b", "c", "d"])
+      expect(inbox.isIdle).toBe(false)
+      yield* inbox.discard
+    })
+  )
 
   it.effect("the end of a task that has passed its turn on is not another turn, nor is passing it on twice", () =>
     Effect.gen(function* () {
-      const { begun, byNow, done, end, inbox, inFiber, push } = stage()
+      const { begun, byNow, done, inbox, push } = stage()
       push({
         now: (passOn, done) => {
           begun.push("twice")
           // Whoever comes next has the turn.
           byNow("a", PIPELINED, true)
-          inFiber("b", PIPELINED)
-          inFiber("c", PIPELINED)
+          byNow("b", PIPELINED)
+          byNow("c", PIPELINED)
           passOn()
           passOn()
           done()
@@ -193,11 +189,37 @@ describe("Inbox, lanes", () => {
       expect(begun).toEqual(["twice", "a", "b"])
       done("a")
       expect(begun).toEqual(["twice", "a", "b"])
-      yield* end("b")
+      done("b")
       expect(begun).toEqual(["twice", "a", "b", "c"])
-      yield* end("c")
+      done("c")
       expect(inbox.isIdle).toBe(true)
+      yield* inbox.discard
     })
+  )
+
+  it.effect(
+    "what needs a fiber, the rest of one too, waits for those before it, and is not passed by those behind it",
+    () =>
+      Effect.gen(function* () {
+        const { begun, byNow, done, end, ended, gate, inbox, inFiber } = stage()
+        byNow("a", {}, true)
+        byNow("b", PIPELINED, true)
+        inFiber("c", PIPELINED)
+        byNow("d", PIPELINED, true)
+        done("b", gate("rest of b"))
+        expect(begun).toEqual(["a", "b"])
+        done("a")
+        expect(begun).toEqual(["a", "b"])
+        yield* end("rest of b")
+        expect(begun).toEqual(["a", "b", "c"])
+        yield* end("c")
+        expect([begun, ended]).toEqual([
+          ["a", "b", "c", "d"],
+          ["rest of b", "c"]
+        ])
+        done("d")
+        expect(inbox.isIdle).toBe(true)
+      })
   )
 
   it.effect("a task that does not pass its turn on holds up its lane, and no other", () =>
@@ -216,10 +238,10 @@ describe("Inbox, lanes", () => {
 
   it.effect("a lane whose turn was passed on with nobody behind is free for one that is pipelined", () =>
     Effect.gen(function* () {
-      const { begun, byNow, inbox, inFiber } = stage()
+      const { begun, byNow, inbox } = stage()
       byNow("a", {}, true)
-      inFiber("b", PIPELINED)
-      inFiber("c", PIPELINED)
+      byNow("b", PIPELINED)
+      byNow("c", PIPELINED)
       expect(begun).toEqual(["a", "b"])
       yield* inbox.discard
     })
@@ -230,16 +252,17 @@ describe("Inbox, lanes", () => {
       const { begun, byNow, done, end, gate, inbox, inFiber } = stage()
       byNow("a", {}, true)
       byNow("b", PIPELINED, true)
-      inFiber("c", {}, true)
+      inFiber("c")
       byNow("d", PIPELINED, true)
       done("b")
       expect(begun).toEqual(["a", "b"])
       done("a", gate("rest of a"))
       expect(begun).toEqual(["a", "b"])
       yield* end("rest of a")
+      expect(begun).toEqual(["a", "b", "c"])
+      yield* end("c")
       expect(begun).toEqual(["a", "b", "c", "d"])
       done("d")
-      yield* end("c")
       expect(inbox.isIdle).toBe(true)
     })
   )

@@ -152,12 +152,12 @@ export const make = (services: Services): Commands => {
 
     return {
       isPipelined: true,
-      run: (onSent) =>
+      run: () =>
         onChannel(asker, command, (_, what) => {
           if (data === undefined) return answers.refuse(id, Codes.badRequest, what, "no data")
           return Effect.zipRight(
             ask(data),
-            Effect.suspend(() => publisher.publishRaw(channel, publication(data), {}, onSent)).pipe(
+            Effect.suspend(() => publisher.publishRaw(channel, publication(data))).pipe(
               Effect.zipRight(answers.result(id, "publish", Json.EMPTY)),
               Effect.catchTag("InvalidPublication", (error) => invalid(error, what))
             )

@@ -99,11 +99,11 @@ export const make = (services: Services, outlet: Outlet, about: About): Plain =>
     const publication = () => Publication.fromText(data, author())
     return {
       isPipelined: true,
-      run: (onSent) =>
+      run: () =>
         guarded(() =>
           Effect.zipRight(
             ask(),
-            Effect.suspend(() => publisher.publishRaw(channel, publication(), {}, onSent))
+            Effect.suspend(() => publisher.publishRaw(channel, publication()))
           )
         ),
       now: (onSent, done) => {

@@ -316,7 +316,7 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
         command.method === "presence" ||
         (command.method === "history" && command.params.limit !== 0) ||
         (command.method === "subscribe" && command.params.recover),
-      run: (passOn) => this.#guarded(command, () => run(passOn)),
+      run: () => this.#guarded(command, run),
       now:
         now &&
         ((passOn, done) =>

@@ -3,7 +3,7 @@
  * fiber that sleeps until the oldest is due serves them all; `within` costs two
  * fibers and a timer each time.
  *
- * Measured (200 rooms of 5, everybody publishes): see `Broker/InFlight`.
+ * What that is worth: see `Broker/InFlight`.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

@@ -10,6 +10,7 @@ const TURNS = 2048
 
 class OneQueue extends Scheduler.MixedScheduler {
   override scheduleTask(task: Scheduler.Task, priority: number): void {
+    // Without the fiber, which is what would give it a queue of its own.
     super.scheduleTask(task, priority)
   }
 }

@@ -3,8 +3,8 @@
  * `Effect.acquireRelease` see to it that a finalizer runs with the fiber refs of
  * the moment in which it was added; what that takes is compared and patched,
  * twice, at every close of the scope: 60 KB of garbage for each finalizer in a
- * program of this size. A finalizer that is run by the fiber that added it does
- * not need it.
+ * program of this size. A finalizer that is synchronous, or logs for the same
+ * client as the fiber that runs it, does not need it.
  */
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"

@@ -152,7 +152,7 @@ export const make: Effect.Effect<
     })
   }
   const runFork = yield* FiberSet.makeRuntime<never>()
-  // So that no connection keeps what would make it so.
+  // A connection begins uninterruptible. From a region that is so it need not say it, which would be kept as long as it lives.
   const runUninterruptible = yield* Effect.uninterruptible(FiberSet.makeRuntime<never>())
   // Handshakes under way, the one that is looked at included: they count for
   // the connection limit, or a burst would pass it.

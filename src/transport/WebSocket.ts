@@ -19,7 +19,7 @@ const MAX_FRAGMENTS = 64
 /** How long the library waits for a peer's close frame after it has sent one by itself, in milliseconds. */
 const CLOSE_TIMEOUT = 5000
 
-/** A WebSocket that knows its connection, so that the listeners on all of them are the same functions. */
+/** A WebSocket that knows its connection, so that its listeners are the same functions as those of all others. */
 class Peer extends WebSocket {
   connection: Connection.Connection | undefined
 }
