@@ -12,7 +12,7 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs"
 import { cpus, totalmem } from "node:os"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
-import { isPinned } from "./harness/process.mjs"
+import { isPinned, killAll } from "./harness/process.mjs"
 import { peers as known, recovering } from "./peers/index.mjs"
 import { judge } from "./report/expectations.mjs"
 import { svg } from "./report/plot.mjs"
@@ -51,6 +51,9 @@ const choose = (name, from, quick) => {
 const QUICK_SCENARIOS = ["S1", "S2", "S3", "S5", "start"]
 const QUICK_PEERS = ["fanfare", "batched", "hand-written", "socket-io"]
 
+/** Milliseconds that a run may take, its servers' start included. */
+const LONGEST_RUN = 180_000
+
 const rounds = number("rounds", 1, 5)
 const seconds = number("seconds", 1.5, 6)
 const scenarios = choose("scenarios", all, QUICK_SCENARIOS)
@@ -87,10 +90,14 @@ for (const { peer, round, scenario } of turns) {
   )
   const subject = scenario.needsRecovery === true ? (recovering[peer.id] ?? peer) : peer
   const run = { round, scenario: scenario.id, peer: peer.id }
+  // Without its servers a run ends by itself.
+  const tooLong = setTimeout(killAll, LONGEST_RUN)
   try {
     runs.push({ ...run, ...(await scenario.run(subject, { seconds })) })
   } catch (error) {
     runs.push({ ...run, fault: error.message })
+  } finally {
+    clearTimeout(tooLong)
   }
   const { fault } = runs.at(-1)
   if (fault !== undefined) process.stderr.write(`  refused: ${fault}\n`)

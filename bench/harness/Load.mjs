@@ -246,6 +246,14 @@ export class Load {
     }
   }
 
+  /** Waits a moment for what should not come, ends all connections, and returns `fault`. */
+  async finish() {
+    await pause(0.2)
+    const { fault } = this
+    this.close()
+    return fault
+  }
+
   /** Why a figure of this run is worth nothing; `undefined`: everything came, once, and in order. */
   get fault() {
     if (this.problem !== undefined) return `a connection ended: ${this.problem}`

@@ -20,9 +20,12 @@ export const isPinned = onItsCore.length > 0
 
 const running = new Set()
 
-process.on("exit", () => {
+/** Kills every program that runs. */
+export const killAll = () => {
   for (const child of running) child.kill("SIGKILL")
-})
+}
+
+process.on("exit", killAll)
 
 export const freePort = () =>
   new Promise((resolve, reject) => {
@@ -65,21 +68,24 @@ const start = (command, env, awaited) =>
 
 const stop = ({ child }) =>
   new Promise((resolve) => {
-    child.once("exit", () => {
+    const ended = () => {
       running.delete(child)
       resolve()
-    })
+    }
+    if (child.exitCode !== null || child.signalCode !== null) return ended()
+    child.once("exit", ended)
     child.kill("SIGKILL")
   })
 
 const LISTENING = /listening on http:\/\/[^\s]+:\d+/
 
-const answered = async (url) => {
-  for (;;) {
+const answered = async (url, { child }) => {
+  while (child.exitCode === null && child.signalCode === null) {
     const { ok } = await fetch(url).catch(() => ({ ok: false }))
     if (ok) return
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
+  throw new Error(`${url} is not there: the server has ended`)
 }
 
 /** Two instances of a peer and their Redis, for as long as `use` takes. */
@@ -96,7 +102,7 @@ export const withServers = async (peer, use) => {
       const { command, env } = peer.server({ port, redisPort })
       const instance = { ...(await start(command, env, LISTENING)), port }
       started.push(instance)
-      if (peer.ready !== undefined) await answered(`http://127.0.0.1:${port}${peer.ready}`)
+      if (peer.ready !== undefined) await answered(`http://127.0.0.1:${port}${peer.ready}`, instance)
       instances.push(instance)
     }
     return await use(instances)

@@ -18,8 +18,7 @@ const of = (id, connections, title, peers) => ({
       const before = { received: load.received, cpu: cpu(instances) }
       await load.pace(seconds, rate)
       const used = cpu(instances) - before.cpu
-      load.close()
-      return { fault: load.fault, cpu: used / ((load.received - before.received) / 1e6) }
+      return { fault: await load.finish(), cpu: used / ((load.received - before.received) / 1e6) }
     })
 })
 

@@ -18,7 +18,6 @@ export default {
       await load.pace(seconds / 4, RATE)
       const latencies = load.keepLatencies()
       await load.pace(seconds, RATE)
-      load.close()
-      return { fault: load.fault, p50: quantile(latencies, 0.5) / 1000, p99: quantile(latencies, 0.99) / 1000 }
+      return { fault: await load.finish(), p50: quantile(latencies, 0.5) / 1000, p99: quantile(latencies, 0.99) / 1000 }
     })
 }

@@ -7,6 +7,7 @@ const PER_SECOND = 700
 const of = (id, connections) => ({
   id,
   title: `idle memory: ${connections.toLocaleString("en")} connections, opened at 700 a second, each in one of 200 rooms`,
+  peers: ["fanfare", "hand-written", "socket-io", "bun"],
   figures: { bytes: { title: "bytes RSS per connection", better: "less" } },
   run: (peer) =>
     withServers(peer, async (instances) => {
@@ -15,8 +16,7 @@ const of = (id, connections) => ({
       await load.open(instances, { perSecond: PER_SECOND })
       await pause(5)
       const bytes = (rss(instances) - before) / connections
-      load.close()
-      return { fault: load.fault, bytes }
+      return { fault: await load.finish(), bytes }
     })
 })
 

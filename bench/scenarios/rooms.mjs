@@ -18,7 +18,6 @@ export default {
       const messages = load.published - before.published
       const taken = (performance.now() - before.at) / 1000
       const used = cpu(instances) - before.cpu
-      load.close()
-      return { fault: load.fault, rate: messages / taken, cpu: (used * 1000) / (messages / 1000) }
+      return { fault: await load.finish(), rate: messages / taken, cpu: (used * 1000) / (messages / 1000) }
     })
 }

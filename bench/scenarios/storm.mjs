@@ -31,9 +31,8 @@ export default {
       const began = performance.now()
       await load.open(instances, { again: ({ heard }) => heard.position })
       const seconds = (performance.now() - began) / 1000
-      const fault = incomplete(peer, load) ?? author.fault ?? load.fault
-      load.close()
-      author.close()
-      return { fault, seconds }
+      const fault = incomplete(peer, load)
+      const faults = [await load.finish(), await author.finish()]
+      return { fault: fault ?? faults.find((one) => one !== undefined), seconds }
     })
 }
