@@ -29,7 +29,8 @@ const isProgram = (path) => {
   }
 }
 
-const onPath = (name) =>
+/** Where on PATH a program is. */
+export const onPath = (name) =>
   (process.env.PATH ?? "")
     .split(delimiter)
     .map((folder) => join(folder, name))

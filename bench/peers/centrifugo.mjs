@@ -1,7 +1,8 @@
 import { spawnSync } from "node:child_process"
 import { readFileSync } from "node:fs"
 import { centrifugal, NAMESPACE } from "./internal/centrifugal.mjs"
-import { announced, onPath, redisUrl } from "./internal/installed.mjs"
+import { onPath } from "../../scripts/tools.mjs"
+import { announced, redisUrl } from "./internal/installed.mjs"
 
 const binary = () => process.env.CENTRIFUGO_BIN ?? onPath("centrifugo")
 

@@ -1,6 +1,6 @@
 // What of the peers is installed, and in which version.
-import { accessSync, constants, existsSync, readFileSync } from "node:fs"
-import { delimiter, join } from "node:path"
+import { existsSync, readFileSync } from "node:fs"
+import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 
 const bench = fileURLToPath(new URL("../..", import.meta.url))
@@ -51,19 +51,3 @@ export const ownVersion = () => JSON.parse(readFileSync(join(root, "package.json
 
 /** The path of a file of this repository. */
 export const own = (path) => join(root, path)
-
-const isProgram = (path) => {
-  try {
-    accessSync(path, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
-}
-
-/** Where on PATH a program is. */
-export const onPath = (name) =>
-  (process.env.PATH ?? "")
-    .split(delimiter)
-    .map((path) => join(path, name))
-    .find(isProgram)
