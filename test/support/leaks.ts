@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
+import { held } from "./timers.ts"
 import { eventually } from "./wait.ts"
 
 interface Census {
@@ -12,14 +13,16 @@ interface Census {
   readonly resources: Readonly<Record<string, number>>
 }
 
-const census: Effect.Effect<Census> = Effect.map(Fiber.roots, (fibers) => {
+const count = Effect.map(Fiber.roots, (fibers): Census => {
   const resources: Record<string, number> = {}
-  for (const resource of process.getActiveResourcesInfo()) {
-    // An immediate is due in this very turn; it holds nothing.
-    if (resource !== "Immediate") resources[resource] = (resources[resource] ?? 0) + 1
-  }
+  // An immediate is due in this very turn; it holds nothing. Timers are those that this process's runner has not set.
+  const others = process.getActiveResourcesInfo().filter((name) => name !== "Immediate" && name !== "Timeout")
+  for (const resource of [...others, ...held()]) resources[resource] = (resources[resource] ?? 0) + 1
   return { fibers: fibers.length, resources }
 })
+
+// Not in the first step of a wait, in which the timer that limits it is not set yet.
+const census = Effect.delay(count, "1 millis")
 
 /** What is there now beyond what was there before. */
 const excess = (before: Census, now: Census): ReadonlyArray<string> => [
@@ -33,7 +36,7 @@ const excess = (before: Census, now: Census): ReadonlyArray<string> => [
 /** Runs a test in a scope of its own and fails if anything that it started outlives the scope. */
 export const leaveNothing = <E>(test: Effect.Effect<void, E, Scope.Scope>): Effect.Effect<void, unknown> =>
   Effect.gen(function* () {
-    // Counted in the same way before and after: the wait has a fiber of its own.
+    // Counted in the same way before and after: the wait has a fiber and a timer of its own.
     const before = yield* eventually(census, () => true, "a census")
     yield* Effect.scoped(test)
     yield* eventually(
