@@ -1,6 +1,4 @@
 // Writes the tables of docs/protocol.md from src/protocol: node scripts/protocol-tables.mjs
-import * as Schema from "effect/Schema"
-import * as AST from "effect/SchemaAST"
 import { readFileSync, writeFileSync } from "node:fs"
 import { pathToFileURL } from "node:url"
 import * as Codes from "../dist/protocol/Codes.js"
@@ -13,25 +11,12 @@ const table = (head, rows) => [head, head.map(() => "---"), ...rows].map((row) =
 
 // ── Commands ───────────────────────────────────────────────────────────────
 
-const TYPES = { Int: "whole number", NonNegativeInt: "whole number, 0 or more" }
-
-/** The JSON type of a field, without the `null` that it may be. */
-const typeOf = (ast) => {
-  if (AST.isUnion(ast)) return typeOf(ast.types.find((one) => !(AST.isLiteral(one) && one.literal === null)))
-  if (AST.isStringKeyword(ast)) return "text"
-  if (AST.isBooleanKeyword(ast)) return "boolean"
-  const number = AST.getIdentifierAnnotation(ast)
-  return number._tag === "Some" && Object.hasOwn(TYPES, number.value) ? TYPES[number.value] : "object"
-}
-
 const show = (value) => (value === undefined ? "" : `\`${JSON.stringify(value)}\``)
 
-const fieldsOf = ([method, schema]) => {
+const fieldsOf = ([method, declared]) => {
   const { data, doc } = Command.about[method]
-  const defaults = Schema.decodeUnknownSync(schema)({})
-  const fields = Object.entries(schema.fields).map(([name, { ast }]) => {
-    const described = ast.to.annotations[AST.DescriptionAnnotationId]
-    return ["", `\`${name}\``, typeOf(ast.from.type), show(defaults[name]), described]
+  const fields = Object.entries(declared).map(([name, { description, fallback, type }]) => {
+    return ["", `\`${name}\``, type, show(fallback), description]
   })
   return [
     [`\`${method}\``, "", "", "", doc],

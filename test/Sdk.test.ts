@@ -59,7 +59,7 @@ for (const [name, cluster] of clusters({ config, hooks })) {
         const { ws } = yield* cluster
         let asked = 0
         const client = yield* Sdk.connect(ws, {
-          getToken: () => Promise.resolve(token({ sub: "ada", exp: inSeconds(++asked === 1 ? 1 : 600) }))
+          getToken: () => Promise.resolve(token({ sub: "ada", exp: inSeconds(++asked === 1 ? 3 : 600) }))
         })
         const ended: Array<number> = []
         client.on("disconnected", ({ code }) => ended.push(code))
@@ -71,7 +71,7 @@ for (const [name, cluster] of clusters({ config, hooks })) {
           (count) => count === 2,
           "a refresh"
         )
-        const other = yield* Sdk.connect(ws, { ...user("eve", { exp: inSeconds(1) }), getToken: never })
+        const other = yield* Sdk.connect(ws, { ...user("eve", { exp: inSeconds(3) }), getToken: never })
         const why = yield* Effect.promise(
           () => new Promise<number>((resolve) => other.once("connecting", ({ code }) => resolve(code)))
         )
@@ -92,7 +92,7 @@ for (const [name, cluster] of clusters({ config, hooks })) {
         let asked = 0
         const subscription = client.newSubscription("private:a", {
           getToken: ({ channel }) =>
-            Promise.resolve(token({ sub: "ada", channel, exp: inSeconds(++asked === 1 ? 1 : 600) }))
+            Promise.resolve(token({ sub: "ada", channel, exp: inSeconds(++asked === 1 ? 3 : 600) }))
         })
         const ended: Array<number> = []
         subscription.on("subscribing", ({ code }) => ended.push(code))
@@ -107,7 +107,7 @@ for (const [name, cluster] of clusters({ config, hooks })) {
         )
         // One that does not refresh, for its back end does not answer, ends with 2501, and subscribes again.
         const brief = client.newSubscription("private:b", {
-          token: token({ sub: "ada", channel: "private:b", exp: inSeconds(1) }),
+          token: token({ sub: "ada", channel: "private:b", exp: inSeconds(3) }),
           getToken: never
         })
         const again = new Promise<number>((resolve) =>

@@ -14,6 +14,7 @@ const of = (id, connections, title, peers) => ({
       const rate = DELIVERIES_PER_SECOND / connections
       const load = new Load(peer, { connections, publishers: 10 })
       await load.open(instances)
+      await load.warmUp(seconds, 1)
       await load.pace(seconds / 4, rate)
       const before = { received: load.received, cpu: cpu(instances) }
       await load.pace(seconds, rate)

@@ -16,7 +16,7 @@ export default {
     withServers(peer, async (instances) => {
       const load = new Load(peer, { connections: 1000, publishers: PUBLISHERS })
       await load.open(instances)
-      await load.saturate(seconds / 4, WINDOW)
+      await load.warmUp(seconds, WINDOW)
       const before = { at: performance.now(), received: load.received, cpu: cpu(instances) }
       await load.saturate(seconds, WINDOW)
       const deliveries = load.received - before.received

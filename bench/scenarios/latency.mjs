@@ -15,6 +15,7 @@ export default {
     withServers(peer, async (instances) => {
       const load = new Load(peer, { connections: 200, publishers: 10 })
       await load.open(instances)
+      await load.warmUp(seconds, 1)
       await load.pace(seconds / 4, RATE)
       const latencies = load.keepLatencies()
       await load.pace(seconds, RATE)

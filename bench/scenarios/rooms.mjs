@@ -12,7 +12,7 @@ export default {
     withServers(peer, async (instances) => {
       const load = new Load(peer, { connections: 1000, rooms: 200, publishers: 1000 })
       await load.open(instances)
-      await load.saturate(seconds / 4, 1)
+      await load.warmUp(seconds, 1)
       const before = { at: performance.now(), published: load.published, cpu: cpu(instances) }
       await load.saturate(seconds, 1)
       const messages = load.published - before.published

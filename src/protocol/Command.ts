@@ -5,90 +5,68 @@
  */
 import * as Either from "effect/Either"
 import * as Predicate from "effect/Predicate"
-import * as Schema from "effect/Schema"
+import { anything, flag, integer, natural, optional, read, record, text, type Values, WRONG } from "./Fields.ts"
 import * as Raw from "./Raw.ts"
-
-// What a field is for, in words: docs/protocol.md lists it.
-const text = (description: string) =>
-  Schema.optionalWith(Schema.String, { default: () => "", nullable: true }).annotations({ description })
-const flag = (description: string) =>
-  Schema.optionalWith(Schema.Boolean, { default: () => false, nullable: true }).annotations({ description })
-const number = (description: string) =>
-  Schema.optionalWith(Schema.NonNegativeInt, { default: () => 0, nullable: true }).annotations({ description })
 
 const channel = text("the channel")
 
-const position = Schema.Struct({ offset: number("after this offset"), epoch: text("of this stream") })
+const position = { offset: natural("after this offset"), epoch: text("of this stream") }
 
-const recovery = Schema.Struct({
+const recovery = {
   recover: flag("asks for what was published after `offset`"),
-  offset: number("the offset that was seen last; with `recover`"),
+  offset: natural("the offset that was seen last; with `recover`"),
   epoch: text("the stream that `offset` counts in; with `recover`")
-})
+}
 
-const decodeRecovery = Schema.decodeUnknownEither(recovery)
+const isRecovery = (value: unknown): value is unknown => read(recovery, value) !== WRONG
 
 /** From where a client recovers server-side subscriptions, by channel. */
 export type Subs = Readonly<Record<string, unknown>>
 
-// Not Schema.Record, which would lose a channel named `__proto__`.
-const isSubs = (value: unknown): value is Subs =>
-  Predicate.isRecord(value) && Object.values(value).every((one) => Either.isRight(decodeRecovery(one)))
-
 /** From where a client recovers a server-side subscription. */
-export const recoveryOf = (subs: Subs, channel: string): Schema.Schema.Type<typeof recovery> =>
-  Either.getOrThrow(decodeRecovery(Object.hasOwn(subs, channel) ? subs[channel] : {}))
+export const recoveryOf = (subs: Subs, channel: string): Values<typeof recovery> =>
+  read(recovery, Object.hasOwn(subs, channel) ? subs[channel] : {}) as Values<typeof recovery>
 
 /** Bit 2 of `flag` of `subscribe`: a position that cannot be recovered from is an error. */
 export const REJECT_UNRECOVERED = 2
 
 /** The methods of the protocol and their fields; `data` is not among them: it is raw. */
 export const methods = {
-  connect: Schema.Struct({
+  connect: {
     token: text("connection token; empty: none"),
     name: text("of the client; not used"),
     version: text("of the client; not used"),
-    headers: Schema.optionalWith(Schema.Record({ key: Schema.String, value: Schema.String }), {
-      default: () => ({}),
-      nullable: true
-    }).annotations({ description: "not used" }),
-    subs: Schema.optionalWith(Schema.declare(isSubs), { default: () => ({}), nullable: true }).annotations({
-      description:
-        "from where to recover subscriptions that the server makes, by channel: `recover`, `offset` and `epoch`, as in `subscribe`"
-    })
-  }),
-  subscribe: Schema.Struct({
+    headers: record(Predicate.isString)("not used"),
+    subs: record(isRecovery)(
+      "from where to recover subscriptions that the server makes, by channel: `recover`, `offset` and `epoch`, as in `subscribe`"
+    )
+  },
+  subscribe: {
     channel,
     token: text("subscription token; empty: none"),
-    ...recovery.fields,
+    ...recovery,
     positioned: flag("asks for a positioned subscription, which is told of a gap"),
     recoverable: flag("asks for a recoverable subscription"),
     join_leave: flag("asks for joins and leaves"),
-    flag: number("2: a position that cannot be recovered from is error 112; other bits are ignored"),
-    type: number("kind of subscription; any but 0, a stream, is not available: error 108"),
-    tf: Schema.optionalWith(Schema.Unknown, { default: () => null }).annotations({
-      description: "filter by tags; not available: error 108"
-    })
-  }),
-  unsubscribe: Schema.Struct({ channel }),
-  publish: Schema.Struct({ channel }),
-  rpc: Schema.Struct({ method: text("what is called") }),
-  presence: Schema.Struct({ channel }),
-  presence_stats: Schema.Struct({ channel }),
-  history: Schema.Struct({
+    flag: natural("2: a position that cannot be recovered from is error 112; other bits are ignored"),
+    type: natural("kind of subscription; any but 0, a stream, is not available: error 108"),
+    tf: anything("filter by tags; not available: error 108")
+  },
+  unsubscribe: { channel },
+  publish: { channel },
+  rpc: { method: text("what is called") },
+  presence: { channel },
+  presence_stats: { channel },
+  history: {
     channel,
-    limit: Schema.optionalWith(Schema.Int, { default: () => 0, nullable: true }).annotations({
-      description: "most publications; 0: only the position; below 0: as many as a page holds"
-    }),
-    since: Schema.optionalWith(position, { nullable: true }).annotations({
-      description: "`offset` and `epoch`: only what comes after it (`reverse`: before it)"
-    }),
+    limit: integer("most publications; 0: only the position; below 0: as many as a page holds"),
+    since: optional(position)("`offset` and `epoch`: only what comes after it (`reverse`: before it)"),
     reverse: flag("from the newest to the oldest")
-  }),
-  refresh: Schema.Struct({ token: text("a new connection token") }),
-  sub_refresh: Schema.Struct({ channel, token: text("a new subscription token") }),
-  ping: Schema.Struct({}),
-  send: Schema.Struct({})
+  },
+  refresh: { token: text("a new connection token") },
+  sub_refresh: { channel, token: text("a new subscription token") },
+  ping: {},
+  send: {}
 } as const
 
 type Methods = typeof methods
@@ -114,7 +92,7 @@ export type Command = {
   [M in keyof Methods]: {
     readonly method: M
     readonly id: number
-    readonly params: Schema.Schema.Type<Methods[M]>
+    readonly params: Values<Methods[M]>
     readonly data: string | undefined
   }
 }[keyof Methods]
@@ -126,22 +104,6 @@ export type Line =
   | { readonly method: "unknown"; readonly id: number; readonly name: string }
 
 const MAX_ID = 2 ** 32 - 1
-
-const NOTHING = {}
-
-// A struct without fields takes any value, and keeps it as it is.
-const decodeNothing = (params: unknown): Either.Either<object, unknown> =>
-  Predicate.isRecord(params) ? Either.right(NOTHING) : Either.left(params)
-
-const decoders = Object.fromEntries(
-  Object.entries(methods).map(([method, schema]) => [
-    method,
-    Object.keys(schema.fields).length === 0
-      ? decodeNothing
-      : Schema.decodeUnknownEither(schema as unknown as Schema.Schema<unknown>)
-  ])
-  // deno-lint-ignore no-explicit-any
-) as Record<string, (params: unknown) => Either.Either<any, unknown>>
 
 const parseJson = (line: string): Either.Either<unknown, string> =>
   Either.try({ try: (): unknown => JSON.parse(line), catch: () => "malformed JSON" })
@@ -155,7 +117,7 @@ export const decodeLine = (line: string): Either.Either<Line, string> =>
       return Either.left("the id of a command is a 32-bit unsigned integer")
     }
     const names = Object.keys(parsed).filter((key) => key !== "id")
-    const method = names.find((name) => Object.hasOwn(methods, name))
+    const method = names.find((name): name is keyof Methods => Object.hasOwn(methods, name))
     if (method === undefined) {
       const name = names[0]
       return name === undefined && id === 0
@@ -167,10 +129,10 @@ export const decodeLine = (line: string): Either.Either<Line, string> =>
     if (id === 0 && method !== "send") return Either.left("a command has an id")
     const raw = Raw.member(line, method, "data")
     if (raw === "too deep") return Either.left(`data is nested deeper than ${Raw.MAX_DEPTH}`)
-    return Either.mapBoth(decoders[method]?.(parsed[method]) ?? Either.left("unknown"), {
-      onLeft: () => `${method}: a field has a wrong type`,
-      onRight: (params) => ({ method, id, params, data: raw?.text }) as Command
-    })
+    const params = read(methods[method], parsed[method])
+    return params === WRONG
+      ? Either.left(`${method}: a field has a wrong type`)
+      : Either.right({ method, id, params, data: raw?.text } as Command)
   })
 
 /** The lines of a frame: JSON objects joined by line feeds. */
