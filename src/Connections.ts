@@ -32,7 +32,7 @@ export class Connections extends Context.Tag("fanfare/Connections")<
     /** What waits for their sockets altogether, and how many of these take no more at present. */
     readonly backlog: () => { readonly frames: number; readonly bytes: number; readonly blocked: number }
     /** A connection with an empty mailbox, not counted yet. */
-    readonly unsafeMake: (id: string, encoding: Hub.Encoding) => Connection.Connection
+    readonly make: (id: string, encoding: Hub.Encoding) => Effect.Effect<Connection.Connection>
     /** Serves a connection until it is closed. To be run in a fiber that is not interruptible: this is, where it may be. */
     readonly serve: (
       connection: Connection.Connection,
@@ -75,8 +75,7 @@ const make = Effect.gen(function* () {
   const empty = yield* Effect.makeLatch(true)
   let phase: Phase = "Open"
   // Commands start in callbacks, so they have no parent; each ends with its connection, which interrupts it.
-  const runtime = yield* Effect.runtime<never>()
-  const fork = Runtime.runFork(runtime)
+  const fork = Runtime.runFork(yield* Effect.runtime<never>())
 
   const sweep = Effect.map(Clock.currentTimeMillis, (now) => {
     for (const connection of open) connection.sweep(now)
@@ -139,10 +138,12 @@ const make = Effect.gen(function* () {
       }
       return total
     },
-    unsafeMake: (id, encoding) => {
+    make: (id, encoding) => {
       const { overflow, queue_max_frames, queue_max_size } = config.client
-      const mailbox = Runtime.runSync(runtime)(Mailbox.make(queue_max_frames, queue_max_size, overflow))
-      return new Connection.Connection(id, encoding, mailbox, hub, metrics, config.client, fork)
+      return Effect.map(
+        Mailbox.make(queue_max_frames, queue_max_size, overflow),
+        (mailbox) => new Connection.Connection(id, encoding, mailbox, hub, metrics, config.client, fork)
+      )
     },
     serve: (connection, socket, session) =>
       Effect.suspend(() => {

@@ -257,25 +257,33 @@ export const make: Effect.Effect<
     return bound === undefined ? Either.left("answered") : Either.right(bound)
   }
 
-  /** A client of the client protocol: asked nothing before it is connected, so that nothing has to be waited for. */
+  /**
+   * A client of the client protocol: asked nothing before it is connected, so
+   * that nothing has to be waited for. All of it is the first step of the
+   * connection's fiber.
+   */
   const upgradeClient = (
     id: string,
     request: IncomingMessage,
     socket: Duplex,
     head: Buffer,
     asked: Exclude<Target, { _tag: "Plain" }>
-  ): Refusal | undefined => {
+  ): Effect.Effect<Effect.Effect<void>, Refusal> => {
     const { address, host } = Proxy.client(request, trusted)
     const refused = checkRequest(request, host)
-    if (refused !== undefined) return refused
-    if (asked._tag === "Malformed") return { status: 400, reason: "path", message: asked.detail }
-    const connection = connections.unsafeMake(id, "protocol")
-    const session = protocol(connection, { headers: request.headers, address })
-    const shaken = handshake(connection, request, socket, head)
-    if (Either.isRight(shaken)) runUninterruptible(connections.serve(connection, shaken.right, session), annotated(id))
-    else if (shaken.left !== "answered") return shaken.left
-    else metrics.refused.handshake.add()
-    return undefined
+    if (refused !== undefined) return Either.left(refused)
+    if (asked._tag === "Malformed") return Either.left({ status: 400, reason: "path", message: asked.detail })
+    return Effect.flatMap(connections.make(id, "protocol"), (connection) => {
+      const session = protocol(connection, { headers: request.headers, address })
+      return Either.match(handshake(connection, request, socket, head), {
+        onRight: (bound) => Effect.succeed(connections.serve(connection, bound, session)),
+        onLeft: (why) => {
+          if (why !== "answered") return Effect.fail(why)
+          metrics.refused.handshake.add()
+          return Effect.succeed(Effect.void)
+        }
+      })
+    })
   }
 
   /** A plain socket. */
@@ -291,7 +299,7 @@ export const make: Effect.Effect<
         const { address, host } = Proxy.client(request, trusted)
         const refused = checkRequest(request, host)
         if (refused !== undefined) return yield* Effect.fail(refused)
-        const connection = connections.unsafeMake(id, "plain")
+        const connection = yield* connections.make(id, "plain")
         const decided = decidePlain(id, request, address, asked).pipe(
           within(config.client.stale_close_delay, (): Refusal => ({
             status: 503,
@@ -349,13 +357,13 @@ export const make: Effect.Effect<
         Effect.sync(() => answer(socket, 500, "internal server error"))
       )
     if (asked._tag !== "Plain") {
-      const shaken = Either.try(() => upgradeClient(id, request, socket, head, asked))
+      const upgraded = Effect.suspend(() => upgradeClient(id, request, socket, head, asked)).pipe(
+        Effect.catchAll((refusal) => Effect.succeed(refuse(refusal))),
+        Effect.catchAllDefect((defect) => Effect.succeed(failed(defect)))
+      )
+      // What a connection is served by stands outside of what begins it, which would be kept as long as it lives.
+      runUninterruptible(Effect.flatten(upgraded), annotated(id))
       over()
-      const rest = Either.match(shaken, {
-        onLeft: failed,
-        onRight: (refused) => refused && refuse(refused)
-      })
-      if (rest !== undefined) runFork(rest, annotated(id))
       return
     }
     runFork(
