@@ -4,7 +4,7 @@
 //   --check           exit code 1 where a bound is missed, or could not be measured
 //   --rounds N        5
 //   --seconds S       length of a measurement, 6
-//   --scenarios A,B   S1, S2 …; all
+//   --scenarios A,B   S1, S4 (all sizes of it) …; all
 //   --peers A,B       file names of bench/peers; all that run here
 //   --out FOLDER      for bench.json, bench.md and bench.svg; reports
 import { execFileSync } from "node:child_process"
@@ -43,9 +43,11 @@ const number = (name, quick, full) => {
 
 const choose = (name, from, quick) => {
   const ids = options[name]?.split(",") ?? (options.quick ? quick : from.map(({ id }) => id))
-  const unknown = ids.find((id) => !from.some((one) => one.id === id))
+  // "S4" is all sizes of S4.
+  const isMeant = (id) => (one) => one.id === id || one.id.startsWith(`${id} `)
+  const unknown = ids.find((id) => !from.some(isMeant(id)))
   if (unknown !== undefined) fail(`--${name}: no "${unknown}"; there are ${from.map(({ id }) => id).join(", ")}`)
-  return from.filter(({ id }) => ids.includes(id))
+  return from.filter((one) => ids.some((id) => isMeant(id)(one)))
 }
 
 const QUICK_SCENARIOS = ["S1", "S2", "S3", "S5", "start"]

@@ -25,6 +25,7 @@ import * as Frame from "./Frame.ts"
 import type * as Hub from "./Hub.ts"
 import { Inbox, type Owner } from "./Inbox.ts"
 import { atMost } from "./internal/time.ts"
+import { Liveness } from "./Liveness.ts"
 import type * as Mailbox from "./Mailbox.ts"
 import type * as Metrics from "./Metrics.ts"
 import * as Codes from "./protocol/Codes.ts"
@@ -70,16 +71,12 @@ export class Connection implements Hub.Writer, Outlet, Owner {
   // Outward.
   #touched = false
   #blocked = false
-  #blockedSince: number | undefined
 
   // Inward.
   readonly #inbox = new Inbox(this)
   #paused = false
 
-  // Liveness, in milliseconds of the clock.
-  #openedAt = 0
-  #nextPing = 0
-  #pingedAt: number | undefined
+  readonly #liveness: Liveness
 
   // The end.
   #ended: Codes.Disconnect | undefined
@@ -109,6 +106,7 @@ export class Connection implements Hub.Writer, Outlet, Owner {
     this.#hub = hub
     this.#metrics = metrics
     this.#config = config
+    this.#liveness = new Liveness(config)
   }
 
   // ── Outward ──────────────────────────────────────────────────────────────
@@ -155,7 +153,7 @@ export class Connection implements Hub.Writer, Outlet, Owner {
         frames.length === 1 && first !== undefined ? first.bytes : Buffer.concat(frames.map((frame) => frame.bytes))
       if (!socket.write(bytes)) {
         this.#blocked = true
-        this.#blockedSince = undefined
+        this.#liveness.blocked()
       }
     }
   }
@@ -197,7 +195,7 @@ export class Connection implements Hub.Writer, Outlet, Owner {
 
   /** The peer answered a ping. */
   ponged(): void {
-    this.#pingedAt = undefined
+    this.#liveness.answered()
   }
 
   /** The socket is gone. `code` is the peer's. */
@@ -258,34 +256,17 @@ export class Connection implements Hub.Writer, Outlet, Owner {
   sweep(now: number): void {
     const session = this.#session
     if (this.#ended !== undefined || session === undefined) return
-    const { ping_interval, pong_timeout, stale_close_delay, write_timeout } = this.#config
-    if (this.#blocked) {
-      this.#blockedSince ??= now
-      if (now - this.#blockedSince >= Duration.toMillis(write_timeout)) {
-        this.end(Codes.slow, `took nothing for ${Duration.format(write_timeout)}`)
-        return
-      }
-    }
     const overdue = session.overdue()
-    if (overdue !== undefined) {
-      if (now - this.#openedAt >= Duration.toMillis(stale_close_delay)) this.end(overdue, "not connected in time")
-      return
-    }
+    const late = this.#liveness.late(now, this.#blocked, overdue)
+    if (late !== undefined) return this.end(late.disconnect, late.detail)
+    if (overdue !== undefined) return
     session.sweep(now)
     if (this.#ended !== undefined) return
-    // While this side does not read, an answer cannot be seen.
-    // While the peer does not read, a ping waits with everything else: that is the write timeout's matter.
-    if (this.#paused || this.#blocked) this.#pingedAt = undefined
-    if (this.#pingedAt !== undefined && now - this.#pingedAt >= Duration.toMillis(pong_timeout)) {
-      this.end(Codes.noPong, `no pong for ${Duration.format(pong_timeout)}`)
-      return
-    }
-    if (now >= this.#nextPing && !this.#blocked) {
-      this.#nextPing = now + Duration.toMillis(ping_interval)
-      this.#pingedAt ??= now
-      if (session.pingText === undefined) this.#socket?.ping()
-      else this.send(session.pingText)
-    }
+    const beat = this.#liveness.beat(now, this.#paused, this.#blocked)
+    if (typeof beat === "object") return this.end(beat.disconnect, beat.detail)
+    if (!beat) return
+    if (session.pingText === undefined) this.#socket?.ping()
+    else this.send(session.pingText)
   }
 
   // ── The resident fiber ───────────────────────────────────────────────────
@@ -361,8 +342,7 @@ export class Connection implements Hub.Writer, Outlet, Owner {
   run(socket: Socket, session: Session, now: number): Effect.Effect<void> {
     this.#socket = socket
     this.#session = session
-    this.#openedAt = now
-    this.#nextPing = now + Math.random() * Duration.toMillis(this.#config.ping_interval)
+    this.#liveness.begin(now)
     return Effect.whileLoop({
       while: () => !this.#finished,
       body: () => {
