@@ -45,8 +45,9 @@ const choose = (name, from, quick) => {
   const ids = options[name]?.split(",") ?? (options.quick ? quick : from.map(({ id }) => id))
   // "S4" is all sizes of S4.
   const isMeant = (id) => (one) => one.id === id || one.id.startsWith(`${id} `)
+  const there = Array.from(new Set(from.map(({ id }) => id.split(" ")[0])))
   const unknown = ids.find((id) => !from.some(isMeant(id)))
-  if (unknown !== undefined) fail(`--${name}: no "${unknown}"; there are ${from.map(({ id }) => id).join(", ")}`)
+  if (unknown !== undefined) fail(`--${name}: no "${unknown}"; there are ${there.join(", ")}`)
   return from.filter((one) => ids.some((id) => isMeant(id)(one)))
 }
 

@@ -125,10 +125,11 @@ export class Load {
       at = bytes.indexOf("@@", from)
       if (at === -1 || at + TOKEN_SIZE > to) return this.#control(client, bytes, from, to)
       client.hint = at - from
+      client.rest = 0
     }
     this.#deliver(client, bytes, at)
     const rest = to - at
-    // Most frames are as long behind the token as one before, in which there was nothing else.
+    // Most frames have their token where the one before had it, and as much behind it: in that there was nothing else.
     if (
       rest !== client.rest &&
       rest >= this.#size + TOKEN_SIZE &&

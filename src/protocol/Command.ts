@@ -24,8 +24,11 @@ const isRecovery = (value: unknown): value is unknown => read(recovery, value) !
 export type Subs = Readonly<Record<string, unknown>>
 
 /** From where a client recovers a server-side subscription. */
-export const recoveryOf = (subs: Subs, channel: string): Values<typeof recovery> =>
-  read(recovery, Object.hasOwn(subs, channel) ? subs[channel] : {}) as Values<typeof recovery>
+export const recoveryOf = (subs: Subs, channel: string): Values<typeof recovery> => {
+  const values = read(recovery, Object.hasOwn(subs, channel) ? subs[channel] : {})
+  if (values === WRONG) throw new TypeError("not checked")
+  return values
+}
 
 /** Bit 2 of `flag` of `subscribe`: a position that cannot be recovered from is an error. */
 export const REJECT_UNRECOVERED = 2

@@ -54,12 +54,12 @@ export const natural = field("whole number, 0 or more", 0, (value) => Number.isS
 export const record = <A>(is: (value: unknown) => value is A) =>
   field<Readonly<Record<string, A>>>(
     "object",
-    {},
+    Object.freeze({}),
     (value) => Predicate.isRecord(value) && Object.values(value).every((one) => is(one))
   )
 
 /** Anything. */
-export const anything = field<unknown>("object", null, () => true)
+export const anything = field<object | string | number | boolean | null>("object", null, () => true)
 
 /** Reads an object; `WRONG`: it is none, or a field has a value that it cannot have. */
 export const read = <F extends Fields>(fields: F, value: unknown): Values<F> | typeof WRONG => {

@@ -359,11 +359,11 @@ export const make: Effect.Effect<
     if (asked._tag !== "Plain") {
       const upgraded = Effect.suspend(() => upgradeClient(id, request, socket, head, asked)).pipe(
         Effect.catchAll((refusal) => Effect.succeed(refuse(refusal))),
-        Effect.catchAllDefect((defect) => Effect.succeed(failed(defect)))
+        Effect.catchAllDefect((defect) => Effect.succeed(failed(defect))),
+        Effect.ensuring(Effect.sync(over))
       )
       // What a connection is served by stands outside of what begins it, which would be kept as long as it lives.
       runUninterruptible(Effect.flatten(upgraded), annotated(id))
-      over()
       return
     }
     runFork(

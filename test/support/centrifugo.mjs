@@ -11,9 +11,16 @@ const WHICH = 20
 /** As long as this, publications begin in the same way that are of one publisher. */
 const NAME = "@@00000".length
 
+/** How many publications later a client without a pong is cut off. */
+const PATIENCE = 20
+
 /** What its first client gets in place of a publication: with `data`, the `nth` there was. */
 const faults = {
-  none: () => (text) => [text],
+  // Pings it, in a frame with a publication: once before that, and once behind it.
+  none: () => (text, _, nth, client) => {
+    if (nth > WHICH + PATIENCE && client.pongs !== 2) client.close(3012, "no pong")
+    return [nth === WHICH ? `{}\n${text}` : nth === WHICH + 1 ? `${text}\n{}` : text]
+  },
   lose: () => (text, _, nth) => (nth === WHICH ? [] : [text]),
   repeat: () => (text, _, nth) => (nth === WHICH ? [text, text] : [text]),
   // With the next one of the same publisher.
@@ -41,12 +48,14 @@ const serve = async () => {
   const deliver = faults[fault]()
   let heard = 0
   subscriber.on("message", (channel, data) => {
-    const text = JSON.stringify({ push: { channel, pub: { data } } })
+    // As long as the real one's, which names the publisher.
+    const text = JSON.stringify({ push: { channel, pub: { data, info: { client: "0".repeat(36) } } } })
     const [first, ...others] = sockets
     for (const socket of others) socket.send(text)
-    for (const one of deliver(text, data, ++heard)) first?.send(one)
+    for (const one of deliver(text, data, ++heard, first)) first?.send(one)
   })
   const answer = (socket, { id, connect, subscribe, publish }) => {
+    if (id === undefined) socket.pongs++
     if (connect !== undefined) socket.send(JSON.stringify({ id, connect: {} }))
     if (publish !== undefined) publisher.publish(publish.channel, publish.data)
     if (subscribe === undefined) return
@@ -56,6 +65,7 @@ const serve = async () => {
   await Promise.all([publisher.ping(), subscriber.ping()])
   const server = createServer((_, response) => response.end("{}"))
   new WebSocketServer({ server }).on("connection", (socket) => {
+    socket.pongs = 0
     socket.on("message", (bytes) => {
       for (const line of String(bytes).split("\n")) answer(socket, JSON.parse(line))
     })

@@ -8,12 +8,17 @@ import timers from "node:timers"
 
 type Callback = (...args: Array<unknown>) => void
 
-const { clearTimeout, setTimeout } = timers
+const { clearTimeout, setInterval, setTimeout } = timers
 const pending = new Map<NodeJS.Timeout, { readonly stack?: string }>()
 
-const set = (callback: Callback, delay?: number, ...rest: Array<unknown>): NodeJS.Timeout => {
+const keep = (timer: NodeJS.Timeout, by: object): NodeJS.Timeout => {
   const trace = {}
-  Error.captureStackTrace(trace, set)
+  Error.captureStackTrace(trace, by as () => void)
+  pending.set(timer, trace)
+  return timer
+}
+
+const once = (callback: Callback, delay?: number, ...rest: Array<unknown>): NodeJS.Timeout => {
   const timer = setTimeout(
     (...args: Array<unknown>) => {
       pending.delete(timer)
@@ -22,17 +27,25 @@ const set = (callback: Callback, delay?: number, ...rest: Array<unknown>): NodeJ
     delay,
     ...rest
   )
-  pending.set(timer, trace)
-  return timer
+  return keep(timer, once)
 }
 
+const again = (callback: Callback, delay?: number, ...rest: Array<unknown>): NodeJS.Timeout =>
+  keep(setInterval(callback, delay, ...rest), again)
+
+// One clears what the other has set, too.
 const clear = (timer?: NodeJS.Timeout | string | number): void => {
   pending.delete(timer as NodeJS.Timeout)
   clearTimeout(timer)
 }
 
 // The runner has taken its own before any test is loaded. Effect and ws take the global ones when they set a timer.
-const own = { setTimeout: Object.assign(set, setTimeout), clearTimeout: clear }
+const own = {
+  setTimeout: Object.assign(once, setTimeout),
+  setInterval: again,
+  clearTimeout: clear,
+  clearInterval: clear
+}
 Object.assign(globalThis, own)
 Object.assign(timers, own)
 syncBuiltinESMExports()
@@ -40,5 +53,6 @@ syncBuiltinESMExports()
 /** Those that are set now: the first lines of where that was. */
 export const held = (): ReadonlyArray<string> =>
   Array.from(pending)
-    .filter(([timer]) => timer.hasRef())
+    // Closed in another way: by itself, or by its number.
+    .filter(([timer]) => timer.hasRef() && Reflect.get(timer, "_destroyed") !== true)
     .map(([, { stack = "" }]) => `Timeout ${stack.split("\n").slice(1, 6).join(" ")}`)
