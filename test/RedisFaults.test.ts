@@ -197,20 +197,26 @@ describe("the link", () => {
   live("a blocked event loop is not taken for a dead link", () =>
     Effect.gen(function* () {
       const redis = yield* Redis.start()
-      const server = yield* Server.start({ config: { redis_url: redis.url } })
+      const proxy = yield* Proxy.start(() => redis.port)
+      const server = yield* Server.start({ config: { redis_url: `redis://127.0.0.1:${proxy.port}` } })
       // While Redis is frozen, a ping of each client goes out (one a second) and
       // stays unanswered. Then its answer and its deadline (1.5 s) both come while
       // the loop is blocked: the deadline is seen first.
       yield* redis.freeze
-      yield* Effect.sleep("1100 millis")
+      const before = proxy.sent()
+      yield* eventually(
+        Effect.sync(proxy.sent),
+        (sent) => sent.length === 2 && sent.every((bytes, index) => bytes > (before[index] ?? 0)),
+        "a ping of each client"
+      )
       yield* redis.thaw
       const end = Date.now() + 2000
       while (Date.now() < end);
       yield* Effect.yieldNow()
       yield* server.publisher.publish("public:lobby", "through")
-      const before = server.metrics.published.value
+      const published = server.metrics.published.value
       yield* server.publisher.publish("public:lobby", "again")
-      expect(server.metrics.published.value).toBe(before + 1)
+      expect(server.metrics.published.value).toBe(published + 1)
       expect(yield* stateOf(server)).toBe("Live")
       expect(server.metrics.brokerLinkLosses.value).toBe(0)
     })

@@ -75,6 +75,7 @@ const publishing = (ws: string) =>
           if (socket.isClosed()) return Effect.never
           socket.send(`{"id":${progress.sent + 2},"publish":{"channel":"public:lobby","data":${progress.sent}}}`)
           progress.sent++
+          // The pace of the traffic: as fast as it goes would time the machine, not the end.
           return Effect.sleep("2 millis")
         })
       )

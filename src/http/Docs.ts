@@ -12,6 +12,9 @@ import * as ServerConfig from "../ServerConfig.ts"
 import * as Api from "./Api.ts"
 import { noApi } from "./Authorization.ts"
 
+// The platform's own service wants it without the types of its groups, which it does not look at.
+const untyped = Api.Api as unknown as Context.Tag.Service<HttpApi.Api>["api"]
+
 /**
  * The page, with everything that it needs in it: it works without any other
  * server. Imported when it is asked for the first time: that costs 115 ms and
@@ -21,8 +24,7 @@ const makePage = Effect.gen(function* () {
   const Swagger = yield* Effect.promise(() => import("@effect/platform/HttpApiSwagger"))
   // It comes as a layer that adds a route; this router is for that route alone.
   const route = Layer.provideMerge(
-    // deno-lint-ignore no-explicit-any
-    Layer.provide(Swagger.layer(), Layer.succeed(HttpApi.Api, { api: Api.Api as any, context: Context.empty() })),
+    Layer.provide(Swagger.layer(), Layer.succeed(HttpApi.Api, { api: untyped, context: Context.empty() })),
     HttpApiBuilder.Router.Live
   )
   return yield* Effect.provide(Effect.flatMap(HttpApiBuilder.Router.router, HttpRouter.toHttpApp), route)

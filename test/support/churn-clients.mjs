@@ -1,6 +1,6 @@
 // A process of clients of the client protocol that come to one of several
 // instances, subscribe and unsubscribe, leave in one way or another and come
-// back, at random. Started by test/PresenceCluster.test.ts; told to stop over
+// back, at random. Started by test/PresenceChurn.test.ts; told to stop over
 // IPC, it says where each of them is then: the truth about presence.
 import { createHmac } from "node:crypto"
 import { setTimeout as sleep } from "node:timers/promises"
@@ -88,10 +88,9 @@ const command = (connection, ...commands) => {
   return Promise.all(replies)
 }
 
-/** Waits until every command has its reply, and that has had its effect. */
-const answered = async ({ pending }) => {
-  do await sleep(2)
-  while (pending.size > 0)
+/** Waits until every act is answered, and that has had its effect. */
+const answered = async ({ acts }) => {
+  while (acts.size > 0) await Promise.all(acts)
 }
 
 const onLine = (connection, line) => {
@@ -118,6 +117,8 @@ const connect = async (client) => {
     id: undefined,
     lastId: 0,
     pending: new Map(),
+    /** What it does at present. */
+    acts: new Set(),
     /** What it is in by the replies, and what is shown of it there. */
     channels: new Map(),
     /** What it will be in once all is answered. */
@@ -183,12 +184,19 @@ const turn = (connection, channel) => {
 }
 
 /** Goes into a channel or out of it; now and then back and forth, in one frame. */
-const act = async (connection) => {
+const go = async (connection) => {
   const { chance } = connection.client
   const channel = channels[chance.below(channels.length)]
   const turns = Array.from({ length: chance.is(0.2) ? 2 + chance.below(3) : 1 }, () => turn(connection, channel))
   const replies = await command(connection, ...turns.map((one) => one.command))
   turns.forEach((one, index) => one.done(replies[index]))
+}
+
+/** The same, so that it can be waited for. */
+const act = (connection) => {
+  const acting = go(connection).finally(() => connection.acts.delete(acting))
+  connection.acts.add(acting)
+  return acting
 }
 
 const leave = async (connection) => {

@@ -15,9 +15,14 @@ interface Census {
 
 const count = Effect.map(Fiber.roots, (fibers): Census => {
   const resources: Record<string, number> = {}
-  // An immediate is due in this very turn; it holds nothing. Timers are those that this process's runner has not set.
-  const others = process.getActiveResourcesInfo().filter((name) => name !== "Immediate" && name !== "Timeout")
-  for (const resource of [...others, ...held()]) resources[resource] = (resources[resource] ?? 0) + 1
+  const known = held()
+  // Of the timers that the runtime counts, those that are known are named; the others are the runner's, and its own.
+  let skipped = known.length
+  // An immediate is due in this very turn; it holds nothing.
+  const others = process
+    .getActiveResourcesInfo()
+    .filter((name) => name !== "Immediate" && (name !== "Timeout" || skipped-- <= 0))
+  for (const resource of [...others, ...known]) resources[resource] = (resources[resource] ?? 0) + 1
   return { fibers: fibers.length, resources }
 })
 

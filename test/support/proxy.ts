@@ -9,6 +9,8 @@ export interface Proxy {
   readonly silence: Effect.Effect<void>
   /** Connections ever accepted. */
   readonly accepted: () => number
+  /** Bytes that each of them has sent by now, to the target. */
+  readonly sent: () => ReadonlyArray<number>
 }
 
 /** Passes connections on to a port; `target` is asked for each of them, counted from 0. */
@@ -16,9 +18,15 @@ export const start = (target: (index: number) => number): Effect.Effect<Proxy, n
   Effect.gen(function* () {
     const sockets = new Set<Socket>()
     const silent = new Set<Socket>()
+    const sent: Array<number> = []
     let accepted = 0
     const server = createServer({ allowHalfOpen: true }, (inner) => {
-      const outer = connect(target(accepted++), "127.0.0.1")
+      const own = accepted++
+      const outer = connect(target(own), "127.0.0.1")
+      sent[own] = 0
+      inner.on("data", (bytes: Uint8Array) => {
+        sent[own] = (sent[own] ?? 0) + bytes.length
+      })
       for (const socket of [inner, outer]) {
         sockets.add(socket)
         socket.on("error", () => undefined)
@@ -44,6 +52,7 @@ export const start = (target: (index: number) => number): Effect.Effect<Proxy, n
     return {
       port: (server.address() as AddressInfo).port,
       accepted: () => accepted,
+      sent: () => Array.from(sent),
       silence: Effect.sync(() => {
         for (const socket of sockets) {
           silent.add(socket)
