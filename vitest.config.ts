@@ -11,7 +11,7 @@ const PACKAGE = new Set(["DocsExamples.test.ts", "Embedding.test.ts", "FreshClon
 /** Starts a server or its broker. */
 const isEndToEnd = (name: string): boolean =>
   !PACKAGE.has(name) &&
-  /from "\.\/support\/(server|program|clusters|redis|broker|presence)\.ts"/.test(
+  /from "\.\/support\/(server|program|clusters|redis|broker|presence|seats)\.ts"/.test(
     readFileSync(new URL(name, folder), "utf8")
   )
 
