@@ -8,10 +8,10 @@ const files = readdirSync(folder).filter((name) => name.endsWith(".test.ts"))
 /** About the package and its documentation, not about a running server. */
 const PACKAGE = new Set(["DocsExamples.test.ts", "Embedding.test.ts", "FreshClone.test.ts"])
 
-/** Starts a server or its broker. */
+/** Starts a server or its broker, or shares what plays another instance. */
 const isEndToEnd = (name: string): boolean =>
   !PACKAGE.has(name) &&
-  /from "\.\/support\/(server|program|clusters|redis|broker|presence|seats)\.ts"/.test(
+  /from "\.\/support\/(server|program|clusters|redis|broker|presence|seats|control)\.ts"/.test(
     readFileSync(new URL(name, folder), "utf8")
   )
 

@@ -1,165 +1,17 @@
 /** Instances of neighbouring versions share a Redis during a rolling upgrade: what each asks the other one answers. */
-import { describe, expect, it } from "@effect/vitest"
+import { describe, expect } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as FastCheck from "effect/FastCheck"
 import * as Cluster from "../src/Cluster.ts"
-import * as Message from "../src/Cluster/Message.ts"
 import { FROM, ID, MESSAGE, type RecordedRequest, REPLIES, REQUESTS } from "./fixtures/control-v1.ts"
+import { type Control, isRecord, playInstance, widened } from "./support/control.ts"
 import { raw } from "./support/history.ts"
 import { live } from "./support/it.ts"
 import * as Redis from "./support/redis.ts"
 import type * as Server from "./support/server.ts"
 import { token } from "./support/tokens.ts"
 import { pushes, startOn } from "./support/versions.ts"
-import { eventually, Watched } from "./support/wait.ts"
-
-const text = FastCheck.string({ unit: "binary" })
-
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
-
-/** The same JSON with a field more in every object. */
-const widened = (value: unknown): unknown =>
-  Array.isArray(value)
-    ? value.map(widened)
-    : isRecord(value)
-      ? { added: { later: [1] }, ...Object.fromEntries(Object.entries(value).map(([key, one]) => [key, widened(one)])) }
-      : value
-
-/** The same JSON without one of its fields, once for each of them, with the field's path. */
-const narrowed = (value: unknown): ReadonlyArray<readonly [path: string, value: unknown]> =>
-  !isRecord(value)
-    ? []
-    : Object.entries(value).flatMap(([key, one]) => {
-        const rest = Object.fromEntries(Object.entries(value).filter(([other]) => other !== key))
-        return [
-          [key, rest] as const,
-          ...narrowed(one).map(([path, less]) => [`${key}.${path}`, { ...value, [key]: less }] as const)
-        ]
-      })
-
-/** Whether a field may be missing; without any other, a request is not the one that it was. */
-const isOptional = ({ ask }: RecordedRequest, path: string): boolean =>
-  ["id", "ask.client", "ask.info", "ask.expiresAt"].includes(path) || (path === "ask.data" && ask.type === "subscribe")
-
-const requests: ReadonlyArray<RecordedRequest> = [...Object.values(REQUESTS), MESSAGE]
-const replies = Object.values(REPLIES)
-
-describe("a control message of version 1", () => {
-  it.each(requests)("that asks is read: $text", ({ ask, text }) => {
-    const id = ask.type === "message" ? {} : { id: ID }
-    expect(Message.decode(text)).toEqual({ _tag: "Request", request: { v: 1, from: FROM, ...id, ask } })
-  })
-
-  it.each(replies)("that answers is read: $text", ({ answer, text }) => {
-    expect(Message.decode(text)).toEqual({ _tag: "Reply", reply: { v: 1, from: FROM, re: ID, answer } })
-  })
-
-  it.each(requests)("is still what this version asks with, or it has changed what others read: $text", (one) => {
-    expect(Message.request(FROM, one.ask.type === "message" ? undefined : ID, one.ask)).toBe(one.text)
-  })
-
-  it.each(replies)("is still what this version answers with, or it has changed what others read: $text", (one) => {
-    expect(Message.reply(FROM, ID, one.answer)).toBe(one.text)
-  })
-
-  it.each([...requests, ...replies])(
-    "is read without the fields that a newer instance has added: $text",
-    ({ text }) => {
-      expect(Message.decode(JSON.stringify(widened(JSON.parse(text))))).toEqual(Message.decode(text))
-    }
-  )
-
-  it.each(requests)("that asks with less than is needed is told from one that is none: $text", (one) => {
-    const id = one.ask.type === "message" ? undefined : ID
-    for (const [path, value] of narrowed(JSON.parse(one.text))) {
-      const read = Message.decode(JSON.stringify(value))
-      // Without `from` nobody could be told of it.
-      const expected = path === "from" ? undefined : { _tag: "Unreadable", from: FROM, id }
-      const mayMiss = isOptional(one, path)
-      expect([path, mayMiss ? read?._tag : read]).toEqual([path, mayMiss ? "Request" : expected])
-    }
-  })
-
-  it.each(replies)("that answers with less than is needed is an answer all the same: $text", ({ text }) => {
-    const unable = { _tag: "Reply", reply: { v: 1, from: FROM, re: ID, answer: { type: "unable" } } }
-    for (const [path, value] of narrowed(JSON.parse(text))) {
-      const read = Message.decode(JSON.stringify(value))
-      // Without `re` it asks, and asks for nothing that can be read.
-      const asks = path === "re" ? { _tag: "Unreadable", from: FROM, id: undefined } : unable
-      expect([path, read]).toEqual([path, path === "from" ? undefined : asks])
-    }
-  })
-
-  it.prop(
-    "never throws, whatever comes",
-    [
-      FastCheck.oneof(
-        text,
-        FastCheck.json(),
-        FastCheck.record(
-          { v: FastCheck.anything(), from: text, id: FastCheck.anything(), re: text, ask: FastCheck.anything() },
-          { requiredKeys: ["from"] }
-        ).map((value) => JSON.stringify(value, (_, one: unknown) => (typeof one === "bigint" ? String(one) : one)))
-      )
-    ],
-    ([message]) => {
-      expect(["Request", "Reply", "Unreadable", undefined]).toContain(Message.decode(message)?._tag)
-    }
-  )
-})
-
-// ── Over one Redis ───────────────────────────────────────────────────────────
-
-interface Control {
-  readonly v: number
-  readonly from: string
-  readonly id?: string
-  readonly re?: string
-  readonly ask?: { readonly type: string }
-  readonly answer?: { readonly type: string }
-}
-
-const isControl = (value: unknown): value is Control => isRecord(value) && typeof value["from"] === "string"
-
-/** Plays another instance by hand: hears what instances hear, and answers as it is told to. */
-const playInstance = (redis: Redis.Redis, id: string = FROM) =>
-  Effect.gen(function* () {
-    const ears = yield* Redis.client(redis)
-    const mouth = yield* Redis.client(redis)
-    const watched = new Watched()
-    const heard: Array<Control> = []
-    let answers: (request: Control) => ReadonlyArray<string> = () => []
-    const say = (to: string | undefined, text: string) =>
-      mouth.publish(to === undefined ? "fanfare:control" : `fanfare:control:${to}`, text)
-    ears.on("message", (_topic: string, payload: string) => {
-      const message: unknown = JSON.parse(payload)
-      if (!isControl(message) || message.from === id) return
-      heard.push(message)
-      if (message.id !== undefined) for (const one of answers(message)) void say(message.from, one)
-      watched.changed()
-    })
-    yield* Effect.promise(() => ears.subscribe("fanfare:control", `fanfare:control:${id}`))
-    return {
-      heard,
-      /** To everybody, or to one instance. */
-      say: (text: string, to?: string) => Effect.promise(() => say(to, text)),
-      /** Answers every request from now on. */
-      answer: (how: (request: Control) => ReadonlyArray<string>) => {
-        answers = how
-      },
-      /** Waits for an answer to what it has asked. */
-      isAnswered: (re: string) =>
-        Effect.map(
-          watched.until(
-            () => heard.some((message) => message.re === re),
-            () => `an answer to ${re}; heard: ${JSON.stringify(heard)}`
-          ),
-          () => heard.filter((message) => message.re === re)
-        )
-    }
-  })
+import { eventually } from "./support/wait.ts"
 
 /** The types of a JSON value's parts; of a list, those of its first element. */
 const shape = (value: unknown): unknown =>
