@@ -6,6 +6,7 @@ import { connect, type Socket } from "node:net"
 import * as Api from "./support/api.ts"
 import * as Http from "./support/http.ts"
 import { live } from "./support/it.ts"
+import { post } from "./support/methods.ts"
 import * as People from "./support/people.ts"
 import * as Server from "./support/server.ts"
 import { eventually, type NeverHappened, Watched } from "./support/wait.ts"
@@ -106,6 +107,46 @@ const fibers = eventually(countFibers, () => true, "a count")
 const KEYED = `X-API-Key: ${Api.KEY}`
 const HUGE = `Content-Length: ${100 * MIB}`
 const CHUNKED = "Transfer-Encoding: chunked"
+
+describe("server API", () => {
+  live("key: missing or wrong 401, in either header; none configured 404", () =>
+    Effect.gen(function* () {
+      const server = yield* Server.start({ config: Api.keyed })
+      const body = '{"channel":"public:lobby","data":1}'
+      expect((yield* post(server, "publish", body, {})).status).toBe(401)
+      expect((yield* post(server, "publish", body, { "X-API-Key": "wrong" })).status).toBe(401)
+      expect((yield* post(server, "publish", body, { "X-API-Key": `${Api.KEY}x` })).status).toBe(401)
+      expect((yield* post(server, "publish", body, { Authorization: "apikey wrong" })).status).toBe(401)
+      expect((yield* post(server, "publish", body, { Authorization: `apikey ${Api.KEY}` })).status).toBe(200)
+      const off = yield* Server.start()
+      expect((yield* post(off, "publish", body)).status).toBe(404)
+      const channel = '{"channel":"public:lobby"}'
+      for (const method of ["history", "history_remove"]) {
+        expect((yield* post(server, method, channel, {})).status).toBe(401)
+        expect((yield* post(server, method, channel, { "X-API-Key": "wrong" })).status).toBe(401)
+        expect((yield* post(server, method, channel)).status).toBe(200)
+        expect((yield* post(off, method, channel)).status).toBe(404)
+      }
+    })
+  )
+
+  live("body: not JSON or not the method's 400, too large 413 unread, a publication above 64 KiB 413", () =>
+    Effect.gen(function* () {
+      const server = yield* Server.start({ config: Api.keyed })
+      for (const body of ["{", "[]", '{"channel":1,"data":1}', '{"channel":"public:a"}', '{"channels":"a","data":1}']) {
+        expect([body, (yield* post(server, body.includes("channels") ? "broadcast" : "publish", body)).status]).toEqual(
+          [body, 400]
+        )
+      }
+      const large = JSON.stringify({ channel: "public:a", data: "x".repeat(64 * 1024) })
+      expect((yield* post(server, "publish", large)).status).toBe(413)
+      const fits = JSON.stringify({ channel: "public:a", data: "x".repeat(64 * 1024 - 2) })
+      expect((yield* post(server, "publish", fits)).status).toBe(200)
+      expect((yield* post(server, "publish", "x".repeat(2 * 1024 * 1024))).status).toBe(413)
+      expect((yield* post(server, "publish", '{"channel":"public:a","data":1}')).status).toBe(200)
+    })
+  )
+})
 
 describe("server API: a body above 1 MiB", () => {
   live("by its Content-Length: 413 before any of it is sent, and the connection is closed", () =>
