@@ -8,12 +8,20 @@ const files = readdirSync(folder).filter((name) => name.endsWith(".test.ts"))
 /** About the package and its documentation, not about a running server. */
 const PACKAGE = new Set(["DocsExamples.test.ts", "Embedding.test.ts", "FreshClone.test.ts"])
 
-/** Starts a server or its broker, or shares what plays another instance. */
-const isEndToEnd = (name: string): boolean =>
-  !PACKAGE.has(name) &&
-  /from "\.\/support\/(server|program|clusters|redis|broker|presence|seats|control)\.ts"/.test(
-    readFileSync(new URL(name, folder), "utf8")
-  )
+/** The modules of the tests that start a server, its broker or its Redis. */
+const STARTS = /\/support\/(server|program|redis|broker)\.ts$/
+
+/** What a module of the tests imports of the others, but for types. */
+const importsOf = (module: URL): ReadonlyArray<URL> =>
+  Array.from(
+    readFileSync(module, "utf8").matchAll(/^import (?!type\b)[^"]*"(\.[^"]+\.ts)"/gm),
+    ([, path = ""]) => new URL(path, module)
+  ).filter(({ href }) => href.startsWith(folder.href))
+
+const starts = (module: URL): boolean => STARTS.test(module.href) || importsOf(module).some(starts)
+
+/** Can start a server or its broker. */
+const isEndToEnd = (name: string): boolean => !PACKAGE.has(name) && starts(new URL(name, folder))
 
 /** FANFARE_TESTS=end-to-end: the tests that every runtime has to pass. */
 const chosen = process.env["FANFARE_TESTS"] === "end-to-end" ? files.filter(isEndToEnd) : files
