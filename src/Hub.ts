@@ -75,6 +75,8 @@ export class Hub extends Context.Tag("fanfare/Hub")<
     readonly leave: (channel: string, subscription: Subscription) => void
     /** The channels of this instance, and how many subscriptions each has. */
     readonly channels: () => Iterable<readonly [channel: string, subscriptions: number]>
+    /** The past of a channel has been removed: who joins from now on gets nothing of it. */
+    readonly forget: (channel: string) => void
     /** Has `writer.flush` called at the end of this turn of the event loop. */
     readonly touch: (writer: Writer) => void
     /** Waits until everything handed over by the broker is in the mailboxes, and written where sockets take it. */
@@ -97,6 +99,9 @@ const SLICE_DELIVERIES = 128 * 1024
 
 /** What is held back in all channels with history, while something before it is read. */
 const HELD_BYTES = 32 * 1024 * 1024
+
+/** What is remembered in all channels with history, for those who come back together; beyond that they read it. */
+const REMEMBERED_BYTES = 32 * 1024 * 1024
 
 /** A publication for a channel, or the place at which it begins anew. */
 interface Arrival {
@@ -132,7 +137,10 @@ const make = Effect.gen(function* () {
     publications: config.client.recovery_max_publication_limit,
     bytes: config.client.reply_max_size
   }
-  const held = { maxBytes: HELD_BYTES, bytes: 0 }
+  const shared = {
+    held: { maxBytes: HELD_BYTES, bytes: 0 },
+    remembered: { maxBytes: REMEMBERED_BYTES, bytes: 0 }
+  }
   let inbox: Array<Arrival> = []
   let inboxBytes = 0
   /** Whether `room` is closed. */
@@ -274,7 +282,7 @@ const make = Effect.gen(function* () {
   const entryOf = (channel: string): Entry => {
     const known = entries.get(channel)
     if (known !== undefined) return known
-    const entry = new Entry(channel, Namespace.retention(config.channel, channel), replayLimit, held)
+    const entry = new Entry(channel, Namespace.retention(config.channel, channel), replayLimit, shared)
     entries.set(channel, entry)
     metrics.channels.add()
     return entry
@@ -283,7 +291,7 @@ const make = Effect.gen(function* () {
   const releaseIfUnused = (entry: Entry): void => {
     if (!entry.isUnused || !isAlive(entry)) return
     entries.delete(entry.channel)
-    entry.sequence?.discard()
+    entry.discard()
     metrics.channels.add(-1)
     broker.unsubscribe(entry.channel)
   }
@@ -305,6 +313,7 @@ const make = Effect.gen(function* () {
       metrics.subscriptions.add(-1)
       releaseIfUnused(entry)
     },
+    forget: (channel) => entries.get(channel)?.forget(),
     channels: () => Iterable.map(entries.values(), (entry) => [entry.channel, entry.size] as const),
     touch: (writer) => {
       touched.push(writer)

@@ -6,6 +6,7 @@ import type * as History from "../src/History.ts"
 import { Entry, type Subscription, type Want } from "../src/Hub/Entry.ts"
 import type { Insufficiency } from "../src/Metrics.ts"
 import type { Publication } from "../src/protocol/Publication.ts"
+import { unbounded } from "./support/entry.ts"
 
 const retention = { size: 100, ttl: Duration.minutes(5), metaTtl: Duration.hours(1) }
 const LIMIT = { publications: 10, bytes: 1000 }
@@ -25,7 +26,7 @@ const since = (offset: number, epoch = "e"): Want => ({ since: { epoch, offset }
 
 /** An entry at an offset, with somebody who is about to join. */
 const entryAt = (offset: number): Entry => {
-  const entry = new Entry("x", retention, LIMIT)
+  const entry = new Entry("x", retention, LIMIT, unbounded())
   entry.breakOff({ epoch: "e", offset })
   entry.expect()
   return entry
@@ -60,7 +61,7 @@ const offsets = (publications: ReadonlyArray<Publication>): ReadonlyArray<number
 
 describe("Entry.join", () => {
   it("without history: no position", () => {
-    const entry = new Entry("x", undefined, LIMIT)
+    const entry = new Entry("x", undefined, LIMIT, unbounded())
     entry.expect()
     expect(entry.join(subscription().one, undefined, undefined)).toEqual({
       position: undefined,
@@ -223,7 +224,7 @@ describe("Entry, joining at any moment", () => {
     "a newcomer gets everything once and in order, or is not recovered",
     [moment],
     ([{ was, read, begun, joined, first }]) => {
-      const entry = new Entry("x", retention, { publications: 100, bytes: 10_000 })
+      const entry = new Entry("x", retention, { publications: 100, bytes: 10_000 }, unbounded())
       const start = Math.min(begun, joined)
       // History is read after it began to join, so that nothing before is missing in between.
       const top = Math.max(read, start)

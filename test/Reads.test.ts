@@ -10,6 +10,7 @@ import * as Broker from "../src/Broker.ts"
 import type * as History from "../src/History.ts"
 import { Entry } from "../src/Hub/Entry.ts"
 import * as Reads from "../src/Hub/Reads.ts"
+import { unbounded } from "./support/entry.ts"
 
 type Answer = Exit.Exit<History.Page, Broker.BrokerError>
 
@@ -72,7 +73,7 @@ const setup = Effect.gen(function* () {
     const told: Array<Answer> = []
     return { told, leave: reads.unsafeOne(kept(channel), range, (answer) => void told.push(answer)) }
   }
-  const entry = (channel: string) => new Entry(channel, RETENTION, { publications: 100, bytes: 10_000 })
+  const entry = (channel: string) => new Entry(channel, RETENTION, { publications: 100, bytes: 10_000 }, unbounded())
   return { asked, ask, askAlone, entry, released }
 })
 
@@ -283,7 +284,7 @@ describe("Reads", () => {
     Effect.gen(function* () {
       const released: Array<Entry> = []
       const reads = yield* Reads.make({ history: () => page(7) }, (entry) => void released.push(entry))
-      const x = new Entry("x", RETENTION, { publications: 100, bytes: 10_000 })
+      const x = new Entry("x", RETENTION, { publications: 100, bytes: 10_000 }, unbounded())
       const told: Array<Answer> = []
       for (let index = 0; index < 100; index++) {
         reads.unsafeShared(x, { channel: "x", retention: RETENTION }, since(3), (answer) => void told.push(answer))

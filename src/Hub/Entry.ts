@@ -7,8 +7,9 @@ import * as Frame from "../Frame.ts"
 import * as History from "../History.ts"
 import type { Insufficiency } from "../Metrics.ts"
 import * as Json from "../protocol/Json.ts"
-import { type Publication, weight } from "../protocol/Publication.ts"
+import type { Publication } from "../protocol/Publication.ts"
 import { type Budget, Sequence } from "./Sequence.ts"
+import { Tail, type TailLimit } from "./Tail.ts"
 
 /** How a subscription wants publications: the bare `data`, or pushes of the client protocol. */
 export type Encoding = "plain" | "protocol"
@@ -42,10 +43,18 @@ export interface Joined {
 }
 
 /** The most that a newcomer gets of the past. */
-export interface ReplayLimit {
-  readonly publications: number
-  readonly bytes: number
+export type ReplayLimit = TailLimit
+
+/** What all channels of an instance share: bounds of what they keep beside their subscriptions. */
+export interface Shared {
+  /** What is held back while something before it is read. */
+  readonly held: Budget
+  /** What is remembered for newcomers. */
+  readonly remembered: Budget
 }
+
+/** Stands for one time that an entry remembers something. */
+export type Memory = object
 
 const ENCODINGS = ["plain", "protocol"] as const
 
@@ -68,17 +77,19 @@ export class Entry {
   #delivered: History.Position | undefined
   #breaks = 0
   #joining = 0
-  /** What was delivered while somebody was joining, the newest of it: history that they read may end before it. */
-  #tail: Array<Publication> = []
-  #tailBytes = 0
+  readonly #tail: Tail | undefined
+  /** Stands for what is remembered of the past, also while nobody joins. */
+  #memory: Memory | undefined
   readonly #watchers = new Set<() => void>()
 
-  /** `held`: the bound of what is held back, shared by all channels. */
-  constructor(channel: string, retention: History.Retention | undefined, limit: ReplayLimit, held?: Budget) {
+  constructor(channel: string, retention: History.Retention | undefined, limit: ReplayLimit, shared: Shared) {
     this.channel = channel
     this.retention = retention
-    this.sequence = retention === undefined ? undefined : new Sequence(held)
+    this.sequence = retention === undefined ? undefined : new Sequence(shared.held)
     this.#limit = limit
+    // More than the stream keeps is not to be had from the instance either.
+    const publications = Math.min(limit.publications, retention?.size ?? 0)
+    this.#tail = retention && new Tail({ ...limit, publications }, shared.remembered)
   }
 
   get delivered(): History.Position | undefined {
@@ -142,7 +153,8 @@ export class Entry {
   breakOff(position: History.Position | undefined): number {
     this.#breaks++
     this.#delivered = position
-    this.#clearTail()
+    this.forget()
+    this.#tail?.clear()
     let ended = 0
     for (const encoding of ENCODINGS) {
       for (const subscription of this.#subscriptions[encoding]) {
@@ -167,20 +179,14 @@ export class Entry {
       const { epoch, offset } = publication
       if (epoch === undefined || offset === undefined) continue
       this.#delivered = { epoch, offset }
-      if (this.#joining === 0) continue
-      this.#tail.push(publication)
-      this.#tailBytes += weight(publication)
+      if (this.#isRemembering) this.#tail?.push(publication)
     }
-    while (this.#tail.length > this.#limit.publications || this.#tailBytes > this.#limit.bytes) {
-      const first = this.#tail.shift()
-      this.#tailBytes -= first === undefined ? 0 : weight(first)
-    }
+    if (this.#tail?.isTooMuch === true) this.forget()
     this.#changed()
   }
 
-  #clearTail(): void {
-    this.#tail = []
-    this.#tailBytes = 0
+  get #isRemembering(): boolean {
+    return this.#joining > 0 || this.#memory !== undefined
   }
 
   // ── Joining ──────────────────────────────────────────────────────────────
@@ -193,7 +199,40 @@ export class Entry {
   /** They have joined, or will not. */
   unexpect(): void {
     this.#joining--
-    if (this.#joining === 0) this.#clearTail()
+    if (!this.#isRemembering) this.#tail?.clear()
+  }
+
+  /**
+   * Whether all that was published since a position is remembered, so that
+   * nothing has to be read for who joins now. Not where nothing was read for a
+   * while: a read is also what shows that this instance has missed something.
+   */
+  recalls(since: History.Position): boolean {
+    return this.#memory !== undefined && this.#covers(since)
+  }
+
+  /** Whether all that was delivered since a position is at hand. */
+  #covers(since: History.Position): boolean {
+    const delivered = this.#delivered
+    if (delivered === undefined || this.#tail === undefined || since.epoch !== delivered.epoch) return false
+    return since.offset <= delivered.offset && since.offset >= this.#tail.start(delivered)
+  }
+
+  /**
+   * Remembers what somebody who has joined was told of the past, and what comes
+   * then, until it is told to `forget` that; `undefined`: there is no need, or
+   * no room for it.
+   */
+  remember(since: History.Position, publications: ReadonlyArray<Publication>): Memory | undefined {
+    if (this.recalls(since) || this.#tail?.replace(publications) !== true) return undefined
+    return (this.#memory = {})
+  }
+
+  /** Forgets what is remembered; with `memory`: unless it has been replaced by something newer. */
+  forget(memory = this.#memory): void {
+    if (memory === undefined || memory !== this.#memory) return
+    this.#memory = undefined
+    if (this.#joining === 0) this.#tail?.clear()
   }
 
   /** Whether this instance has got as far as a newcomer that has read `page`, so that it can join. */
@@ -214,18 +253,24 @@ export class Entry {
     this.#subscriptions[subscription.encoding].add(subscription)
     if (subscription.excludes !== undefined) this.#excluding++
     const position = this.#delivered
-    if (want === undefined || page === undefined || position === undefined || page.epoch !== position.epoch) {
-      return { position, publications: [], isRecovered: false }
+    const nothing = { position, publications: [], isRecovered: false }
+    if (want === undefined || position === undefined || this.#tail === undefined) return nothing
+    if (page === undefined) {
+      if (!("since" in want) || !this.#covers(want.since)) return nothing
+      return { position, publications: this.#tail.after(want.since.offset), isRecovered: true }
     }
+    if (page.epoch !== position.epoch) return nothing
+    const start = this.#tail.start(position)
     // The tail ends where the others are, so of history only what is before it is needed.
-    const tail = this.#tail[0]?.offset ?? position.offset + 1
-    const known = [...page.publications.filter(({ offset = 0 }) => offset < tail), ...this.#tail]
+    const known = [...page.publications.filter(({ offset = 0 }) => offset <= start), ...this.#tail.after(start)]
     if ("last" in want) {
       // Not those before a hole: a reader would take what comes next for their continuation.
       const end = known.at(-1)?.offset === position.offset ? History.contiguousEnd(known) : []
       return { position, publications: end.slice(-want.last), isRecovered: false }
     }
-    const missed = known.filter(({ offset = 0 }) => offset > want.since.offset)
+    const missed = this.#covers(want.since)
+      ? this.#tail.after(want.since.offset)
+      : known.filter(({ offset = 0 }) => offset > want.since.offset)
     const isRecovered =
       want.since.epoch === position.epoch &&
       want.since.offset <= page.offset &&
@@ -244,6 +289,13 @@ export class Entry {
     if (!this.#subscriptions[subscription.encoding].delete(subscription)) return false
     if (subscription.excludes !== undefined) this.#excluding--
     return true
+  }
+
+  /** Forgets what it keeps. To be called at the end. */
+  discard(): void {
+    this.sequence?.discard()
+    this.#memory = undefined
+    this.#tail?.clear()
   }
 
   /** Has a function called at every change of what was delivered; returns what ends that. */

@@ -1,0 +1,87 @@
+/**
+ * The end of what the subscriptions of a channel have got, as far as this
+ * instance remembers it. While somebody joins it is needed: the history that
+ * they read may end before it. What they have read is remembered with it for a
+ * moment, so that those who come back together read a stream once.
+ */
+import type * as History from "../History.ts"
+import { type Publication, weight } from "../protocol/Publication.ts"
+import type { Budget } from "./Sequence.ts"
+
+/** The most that is remembered of a channel. */
+export interface TailLimit {
+  readonly publications: number
+  readonly bytes: number
+}
+
+/** Publications with offsets that follow each other, up to the one that was delivered last. */
+export class Tail {
+  readonly #limit: TailLimit
+  /** Of what channels remember without need. */
+  readonly #budget: Budget
+  #publications: Array<Publication> = []
+  #bytes = 0
+  /** How much of the budget it has. */
+  #counted = 0
+  /** The last answer, which all get who ask for the same. */
+  #after: { readonly offset: number; readonly publications: ReadonlyArray<Publication> } | undefined
+
+  constructor(limit: TailLimit, budget: Budget) {
+    this.#limit = limit
+    this.#budget = budget
+  }
+
+  /** After which offset it is whole, in a channel that has got to `delivered`. */
+  start(delivered: History.Position): number {
+    return (this.#publications[0]?.offset ?? delivered.offset + 1) - 1
+  }
+
+  /** What comes after an offset that is not before its start. */
+  after(offset: number): ReadonlyArray<Publication> {
+    if (this.#after?.offset !== offset) {
+      this.#after = { offset, publications: this.#publications.filter((one) => (one.offset ?? 0) > offset) }
+    }
+    return this.#after.publications
+  }
+
+  /** Appends what was delivered; the oldest go where it is too much. */
+  push(publication: Publication): void {
+    this.#after = undefined
+    this.#publications.push(publication)
+    this.#bytes += weight(publication)
+    while (this.#publications.length > this.#limit.publications || this.#bytes > this.#limit.bytes) {
+      const first = this.#publications.shift()
+      this.#bytes -= first === undefined ? 0 : weight(first)
+    }
+    if (this.#counted > 0) this.#count()
+  }
+
+  /** Remembers these instead, which end where it does; `false`: nothing is changed, since there is no room for them. */
+  replace(publications: ReadonlyArray<Publication>): boolean {
+    const bytes = publications.reduce((sum, one) => sum + weight(one), 0)
+    if (publications.length > this.#limit.publications || bytes > this.#limit.bytes) return false
+    if (this.#budget.bytes - this.#counted + bytes > this.#budget.maxBytes) return false
+    this.#after = undefined
+    this.#publications = Array.from(publications)
+    this.#bytes = bytes
+    this.#count()
+    return true
+  }
+
+  /** Whether more is remembered than the budget has room for. */
+  get isTooMuch(): boolean {
+    return this.#counted > 0 && this.#budget.bytes > this.#budget.maxBytes
+  }
+
+  clear(): void {
+    this.#after = undefined
+    this.#publications = []
+    this.#bytes = 0
+    this.#count()
+  }
+
+  #count(): void {
+    this.#budget.bytes += this.#bytes - this.#counted
+    this.#counted = this.#bytes
+  }
+}
