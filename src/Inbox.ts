@@ -14,7 +14,7 @@
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
-import type { Task } from "./Session.ts"
+import type { Task, Turn } from "./Session.ts"
 
 /** Tasks that wait before the connection stops reading. */
 const WAITING = 64
@@ -33,33 +33,54 @@ export interface Owner {
   readonly broken: (defect: unknown) => void
 }
 
-/** A task that has started, in its place among those of its lane. */
-interface Started {
-  /** What it has to do once all before it are done. */
-  resume: (() => void) | undefined
+/**
+ * A task that is taken and not done. An object with methods, not functions that
+ * close over each other: a client's every command makes one.
+ */
+class Run implements Turn {
+  readonly task: Task
+  readonly #inbox: Progress
+  isStarted = false
+  /** Whether the next one of its lane may not start yet. */
+  hasTurn = true
+  isOver = false
+  /** What it has left to do in a fiber, once all before it are done. */
+  rest: (() => Effect.Effect<void>) | undefined
+
+  constructor(task: Task, inbox: Progress) {
+    this.task = task
+    this.#inbox = inbox
+  }
+
+  passOn(): void {
+    this.#inbox.passOn(this)
+  }
+
+  done(rest?: Effect.Effect<void>): void {
+    if (rest === undefined) this.#inbox.ended(this)
+    else this.#inbox.inFiber(this, () => rest)
+  }
 }
 
-interface Lane {
-  /** Tasks that are taken and have not started. */
-  readonly waiting: Array<Task>
-  /** Those that have and are not done, in the order in which they did. */
-  readonly started: Array<Started>
-  /** Whether the one that has started last lets another one start. */
-  isFree: boolean
+/** What a task tells of itself. */
+interface Progress {
+  readonly passOn: (run: Run) => void
+  readonly inFiber: (run: Run, rest: () => Effect.Effect<void>) => void
+  readonly ended: (run: Run) => void
 }
 
 /** Tasks of one client. What a client that asks for nothing does not need is made when it asks, and then forgotten. */
-export class Inbox {
+export class Inbox implements Progress {
   #waiting: Array<Task> = []
-  #inFlight = 0
+  /** Those that are taken and not done, in the order received. There are few: a lane is found by looking through them. */
+  readonly #taken: Array<Run> = []
   #heavy = 0
   #exclusive = false
   #stopped = false
   #closed = false
-  /** Those in which there are tasks. */
-  #lanes: Map<string, Lane> | undefined
-  /** Tasks that may start: they do so one after another, not within each other. */
-  #due: Array<() => void> | undefined
+  /** Tasks start one after another, not within each other: whether one is at it, and those that may next. */
+  #isStarting = false
+  #due: Array<Run> | undefined
   #running: Set<Fiber.RuntimeFiber<void>> | undefined
   readonly #owner: Owner
 
@@ -83,7 +104,7 @@ export class Inbox {
 
   /** Whether no task is taken and not done. */
   get isIdle(): boolean {
-    return this.#inFlight === 0
+    return this.#taken.length === 0
   }
 
   /** No task is taken any more; those that run go on. */
@@ -97,14 +118,10 @@ export class Inbox {
       const task = this.#waiting.shift() as Task
       // An array keeps the room that it once had.
       if (this.#waiting.length === 0) this.#waiting = []
-      this.#inFlight++
       this.#exclusive = task.exclusive
       if (task.isHeavy) this.#heavy++
-      const lanes = (this.#lanes ??= new Map())
-      const lane = lanes.get(task.lane) ?? { waiting: [], started: [], isFree: true }
-      lanes.set(task.lane, lane)
-      lane.waiting.push(task)
-      this.#advance(task.lane, lane)
+      this.#taken.push(new Run(task, this))
+      this.#advance(task.lane)
     }
   }
 
@@ -113,10 +130,8 @@ export class Inbox {
     this.#stopped = true
     this.#closed = true
     this.#waiting = []
-    for (const { waiting } of this.#lanes?.values() ?? []) {
-      this.#inFlight -= waiting.length
-      waiting.length = 0
-    }
+    const started = this.#taken.filter(({ isStarted }) => isStarted)
+    this.#taken.splice(0, Infinity, ...started)
   }
 
   /** Closes it, and interrupts what runs. */
@@ -129,86 +144,108 @@ export class Inbox {
 
   #isNextDue(): boolean {
     const next = this.#waiting[0]
-    if (next === undefined || this.#stopped || this.#exclusive || this.#inFlight >= IN_FLIGHT) return false
+    if (next === undefined || this.#stopped || this.#exclusive || this.#taken.length >= IN_FLIGHT) return false
     if (next.isHeavy && this.#heavy >= HEAVY) return false
-    return !next.exclusive || this.#inFlight === 0
+    return !next.exclusive || this.#taken.length === 0
   }
 
   /** Starts what may start in a lane. */
-  #advance(name: string, lane: Lane): void {
-    for (;;) {
-      const next = lane.waiting[0]
-      if (next === undefined || !lane.isFree || (lane.started.length > 0 && next.isPipelined !== true)) break
-      lane.waiting.shift()
-      lane.isFree = false
-      const started: Started = { resume: undefined }
-      lane.started.push(started)
-      this.#start(() => this.#run(next, lane, started))
+  #advance(lane: string): void {
+    for (let next = this.#next(lane); next !== undefined; next = this.#next(lane)) {
+      next.isStarted = true
+      this.#start(next)
     }
-    if (lane.started.length > 0 || lane.waiting.length > 0 || this.#lanes?.get(name) !== lane) return
-    this.#lanes.delete(name)
-    if (this.#lanes.size === 0) this.#lanes = undefined
   }
 
-  #start(run: () => void): void {
-    if (this.#due !== undefined) {
-      this.#due.push(run)
+  /** The first of a lane that has not started, if it may. */
+  #next(lane: string): Run | undefined {
+    let last: Run | undefined
+    for (const run of this.#taken) {
+      if (run.task.lane !== lane) continue
+      if (run.isStarted) {
+        last = run
+        continue
+      }
+      return last === undefined || (!last.hasTurn && run.task.isPipelined === true) ? run : undefined
+    }
+    return undefined
+  }
+
+  #start(run: Run): void {
+    if (this.#isStarting) {
+      ;(this.#due ??= []).push(run)
       return
     }
-    const due = (this.#due = [run])
-    for (let next = due.shift(); next !== undefined; next = due.shift()) next()
-    this.#due = undefined
+    this.#isStarting = true
+    this.#run(run)
+    while (this.#due !== undefined) {
+      const due = this.#due
+      this.#due = undefined
+      for (const next of due) this.#run(next)
+    }
+    this.#isStarting = false
   }
 
-  #run(task: Task, lane: Lane, own: Started): void {
-    let hasTurn = true
-    let isOver = false
-    const passOn = (): void => {
-      if (!hasTurn) return
-      hasTurn = false
-      lane.isFree = true
-      this.#advance(task.lane, lane)
+  #run(run: Run): void {
+    const { task } = run
+    const inFiber = (): Effect.Effect<void> => task.run()
+    if (task.now === undefined) return this.inFiber(run, inFiber)
+    const isUnderWay = Either.try(() => task.now?.(run))
+    if (Either.isLeft(isUnderWay)) {
+      this.#owner.broken(isUnderWay.left)
+      this.ended(run)
+    } else if (isUnderWay.right !== true) {
+      this.inFiber(run, inFiber)
     }
-    const ended = (): void => {
-      if (isOver) return
-      isOver = true
-      this.#inFlight--
-      if (task.isHeavy) this.#heavy--
-      this.#exclusive = false
-      lane.started.splice(lane.started.indexOf(own), 1)
-      const [first] = lane.started
-      const resume = first?.resume
-      if (first !== undefined) first.resume = undefined
-      resume?.()
-      passOn()
-      this.#advance(task.lane, lane)
-      this.#owner.changed()
+  }
+
+  // ── What tasks tell ──────────────────────────────────────────────────────
+
+  passOn(run: Run): void {
+    if (!run.hasTurn) return
+    run.hasTurn = false
+    this.#advance(run.task.lane)
+  }
+
+  /** Answers of a lane come in the order of its tasks: what needs a fiber waits for those before it. */
+  inFiber(run: Run, effect: () => Effect.Effect<void>): void {
+    if (this.#closed) return this.ended(run)
+    if (this.#first(run.task.lane) !== run) {
+      run.rest = effect
+      return
     }
-    /** Answers of a lane come in the order of its tasks: what needs a fiber waits for those before it. */
-    const inFiber = (effect: () => Effect.Effect<void>): void => {
-      if (this.#closed) return ended()
-      if (lane.started[0] !== own) {
-        own.resume = () => inFiber(effect)
-        return
-      }
-      const fiber = this.#owner.fork(Effect.suspend(effect))
-      const running = (this.#running ??= new Set())
-      running.add(fiber)
-      // Also one that ends as interrupted, from within, has ended.
-      fiber.addObserver(() => {
-        running.delete(fiber)
-        if (running.size === 0) this.#running = undefined
-        ended()
-      })
+    const fiber = this.#owner.fork(Effect.suspend(effect))
+    const running = (this.#running ??= new Set())
+    running.add(fiber)
+    // Also one that ends as interrupted, from within, has ended.
+    fiber.addObserver(() => {
+      running.delete(fiber)
+      if (running.size === 0) this.#running = undefined
+      this.ended(run)
+    })
+  }
+
+  ended(run: Run): void {
+    if (run.isOver) return
+    run.isOver = true
+    const { isHeavy, lane } = run.task
+    // One that was forgotten is not there any more.
+    const place = this.#taken.indexOf(run)
+    if (place !== -1) this.#taken.splice(place, 1)
+    if (isHeavy) this.#heavy--
+    this.#exclusive = false
+    const first = this.#first(lane)
+    const rest = first?.rest
+    if (first !== undefined && rest !== undefined) {
+      first.rest = undefined
+      this.inFiber(first, rest)
     }
-    const { now, run } = task
-    if (now === undefined) return inFiber(run)
-    const isDone = Either.try(() => now(passOn, (rest) => (rest === undefined ? ended() : inFiber(() => rest))))
-    if (Either.isLeft(isDone)) {
-      this.#owner.broken(isDone.left)
-      ended()
-    } else if (!isDone.right) {
-      inFiber(run)
-    }
+    this.#advance(lane)
+    this.#owner.changed()
+  }
+
+  /** The first of a lane that has started. */
+  #first(lane: string): Run | undefined {
+    return this.#taken.find(({ isStarted, task }) => isStarted && task.lane === lane)
   }
 }

@@ -33,12 +33,18 @@ export interface Task {
   readonly isHeavy: boolean
   readonly run: () => Effect.Effect<void>
   /**
-   * The same without a fiber, where that can be: calls `done` in the end, maybe
-   * within this call, with what is left to do in a fiber; `passOn` lets the next
-   * task of the lane start before that, where it is pipelined. `false`: it
-   * cannot be, and `run` has to.
+   * The same without a fiber, where that can be: tells the turn when it is done,
+   * maybe within this call. `false`: it cannot be, and `run` has to.
    */
-  readonly now?: ((passOn: () => void, done: (rest?: Effect.Effect<void>) => void) => boolean) | undefined
+  readonly now?: ((turn: Turn) => boolean) | undefined
+}
+
+/** The turn of a task that is carried out without a fiber. */
+export interface Turn {
+  /** Lets the next task of the lane start before this one is done, where it is pipelined. */
+  readonly passOn: () => void
+  /** It is done, but for what is left to do in a fiber. */
+  readonly done: (rest?: Effect.Effect<void>) => void
 }
 
 /** The connection as its session sees it. */

@@ -28,15 +28,15 @@ describe("Inbox, lanes", () => {
     Effect.gen(function* () {
       const { begun, byNow, done, inbox, push } = stage()
       push({
-        now: (passOn, done) => {
+        now: (turn) => {
           begun.push("twice")
           // Whoever comes next has the turn.
           byNow("a", PIPELINED, true)
           byNow("b", PIPELINED)
           byNow("c", PIPELINED)
-          passOn()
-          passOn()
-          done()
+          turn.passOn()
+          turn.passOn()
+          turn.done()
           return true
         }
       })
@@ -210,9 +210,9 @@ describe("Inbox, tasks without a fiber", () => {
       for (const name of names) {
         push({
           lane: `lane ${Number(name) % 3}`,
-          now: (_, done) => {
+          now: (turn) => {
             begun.push(name)
-            done()
+            turn.done()
             return true
           }
         })

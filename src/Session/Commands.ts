@@ -13,7 +13,7 @@ import * as Json from "../protocol/Json.ts"
 import * as Publication from "../protocol/Publication.ts"
 import type * as Publisher from "../Publisher.ts"
 import * as ServerConfig from "../ServerConfig.ts"
-import { type Outlet, type Services, type Task, ttl } from "../Session.ts"
+import { type Outlet, type Services, ttl, type Turn } from "../Session.ts"
 import { version } from "../version.ts"
 import type { Answers } from "./Answers.ts"
 import type { Subscriptions } from "./Subscriptions.ts"
@@ -40,12 +40,25 @@ const whatOf = ({
 }: Pick<Extract<Command.Command, { params: { channel: string } }>, "method" | "params">): string =>
   `${method} ${JSON.stringify(params.channel)}`
 
-/** How a command is carried out; see `Task`. It does not fail. */
-export type Carried = Pick<Task, "isPipelined" | "run" | "now">
+/** A command that is being carried out. */
+export interface Deciding<A> {
+  /** What a hook has decided of it: asked once, whichever way it takes. */
+  decision: Effect.Effect<A, Hooks.Rejected> | undefined
+}
 
-export type Commands = (asker: Asker, command: Exclude<Command.Command, { method: "connect" }>) => Carried
+/** How the commands of all clients are carried out, but for `connect`; see `Task`. None of it fails. */
+export interface Commands {
+  readonly run: (asker: Asker, command: Carried, deciding: Deciding<Decided>) => Effect.Effect<void>
+  readonly now: (asker: Asker, command: Carried, deciding: Deciding<Decided>, turn: Turn) => boolean
+}
 
-/** How the commands of all clients are carried out. */
+type Carried = Exclude<Command.Command, { method: "connect" }>
+
+type Decided = Hooks.Granted | void
+
+/** Whether a command may start before the one before it is answered. */
+export const isPipelined = ({ method }: Command.Command): boolean => method === "publish"
+
 export const make = (services: Services): Commands => {
   const { config, hooks, hub, metrics, presence, publisher } = services
   /** Runs a command on a channel; what it fails with is its answer. */
@@ -66,56 +79,70 @@ export const make = (services: Services): Commands => {
     })
   }
 
-  const subscribe = (asker: Asker, command: Of<"subscribe">): Carried => {
-    const { id, data, params } = command
-    const { channel, token } = params
-    const { answers, subscriptions } = asker
-    // Asked once, whichever way the command takes.
-    let decision: Effect.Effect<Hooks.Granted | void, Hooks.Rejected> | undefined
-    const ask = () => (decision ??= Hooks.ask(() => hooks.onSubscribe({ client: asker.info(), channel, token, data })))
-    const answer = (joined: Either.Either<string, Codes.ErrorCode>): Effect.Effect<void> | undefined => {
-      if (Either.isLeft(joined)) return answers.refuse(id, joined.left, whatOf(command), joined.left.message)
-      asker.outlet.send(Json.reply(id, "subscribe", joined.right))
-      return undefined
-    }
+  const maySubscribe = (
+    asker: Asker,
+    { data, params: { channel, token } }: Of<"subscribe">,
+    deciding: Deciding<Hooks.Granted | void>
+  ): Effect.Effect<Hooks.Granted | void, Hooks.Rejected> =>
+    (deciding.decision ??= Hooks.ask(() => hooks.onSubscribe({ client: asker.info(), channel, token, data })))
 
-    return {
-      run: () =>
-        onChannel(asker, command, (_, what) => {
-          if (subscriptions.has(channel)) return answers.refuse(id, Codes.alreadySubscribed, what, "already subscribed")
-          // As an ordinary subscription it would get something else than what it relies on.
-          if (params.type !== 0) {
-            return answers.refuse(id, Codes.notAvailable, what, "only streams can be subscribed to")
-          }
-          if (params.tf !== null) return answers.refuse(id, Codes.notAvailable, what, "there is no filter by tags")
-          return Effect.gen(function* () {
-            if (!(yield* subscriptions.place(channel))) {
-              const limit = `client.channel_limit is ${config.client.channel_limit}`
-              return yield* answers.refuse(id, Codes.limitExceeded, what, limit)
-            }
-            const granted = yield* ask()
-            const join = yield* subscriptions.prepare(channel, params, "client", granted ?? {})
-            const refused = answer(join())
-            yield* refused ?? subscriptions.announce(channel)
-          }).pipe(Effect.scoped)
-        }),
-      now: (_, done) => {
-        if (Either.isLeft(ServerConfig.parseChannel(config, channel)) || subscriptions.has(channel)) return false
-        if (params.type !== 0 || params.tf !== null || publisher.isTraced) return false
-        if (!subscriptions.take(channel)) return false
-        const decided = value(ask())
-        const isUnderWay =
-          decided !== undefined &&
-          subscriptions.unsafeSubscribe(channel, params, decided.value ?? {}, (joined) => {
-            subscriptions.give(channel)
-            if (joined === undefined) return done()
-            if (Exit.isSuccess(joined)) return done(answer(joined.value))
-            done(Effect.catchAll(Effect.asVoid(joined), (error) => answers.unavailable(id, error, whatOf(command))))
-          })
-        if (!isUnderWay) subscriptions.give(channel)
-        return isUnderWay
-      }
-    }
+  /** Tells a client that it has joined; what is left to do where it has not. */
+  const joined = (
+    asker: Asker,
+    command: Of<"subscribe">,
+    result: Either.Either<string, Codes.ErrorCode>
+  ): Effect.Effect<void> | undefined => {
+    const { answers, outlet } = asker
+    if (Either.isLeft(result)) return answers.refuse(command.id, result.left, whatOf(command), result.left.message)
+    outlet.send(Json.reply(command.id, "subscribe", result.right))
+    return undefined
+  }
+
+  const subscribe = (asker: Asker, command: Of<"subscribe">, deciding: Deciding<Decided>): Effect.Effect<void> =>
+    onChannel(asker, command, (channel, what) => {
+      const { id, params } = command
+      const { answers, subscriptions } = asker
+      if (subscriptions.has(channel)) return answers.refuse(id, Codes.alreadySubscribed, what, "already subscribed")
+      // As an ordinary subscription it would get something else than what it relies on.
+      if (params.type !== 0) return answers.refuse(id, Codes.notAvailable, what, "only streams can be subscribed to")
+      if (params.tf !== null) return answers.refuse(id, Codes.notAvailable, what, "there is no filter by tags")
+      return Effect.gen(function* () {
+        if (!(yield* subscriptions.place(channel))) {
+          const limit = `client.channel_limit is ${config.client.channel_limit}`
+          return yield* answers.refuse(id, Codes.limitExceeded, what, limit)
+        }
+        const granted = yield* maySubscribe(asker, command, deciding)
+        const join = yield* subscriptions.prepare(channel, params, "client", granted ?? {})
+        const refused = joined(asker, command, join())
+        yield* refused ?? subscriptions.announce(channel)
+      }).pipe(Effect.scoped)
+    })
+
+  const subscribeNow = (
+    asker: Asker,
+    command: Of<"subscribe">,
+    deciding: Deciding<Decided>,
+    turn: Turn
+  ): boolean => {
+    const { params } = command
+    const { channel } = params
+    const { answers, subscriptions } = asker
+    if (Either.isLeft(ServerConfig.parseChannel(config, channel)) || subscriptions.has(channel)) return false
+    if (params.type !== 0 || params.tf !== null || publisher.isTraced) return false
+    if (!subscriptions.take(channel)) return false
+    const decided = value(maySubscribe(asker, command, deciding))
+    const isUnderWay =
+      decided !== undefined &&
+      subscriptions.unsafeSubscribe(channel, params, decided.value ?? {}, (result) => {
+        subscriptions.give(channel)
+        if (result === undefined) return turn.done()
+        if (Exit.isSuccess(result)) return turn.done(joined(asker, command, result.value))
+        turn.done(
+          Effect.catchAll(Effect.asVoid(result), (error) => answers.unavailable(command.id, error, whatOf(command)))
+        )
+      })
+    if (!isUnderWay) subscriptions.give(channel)
+    return isUnderWay
   }
 
   const unsubscribe = (asker: Asker, command: Of<"unsubscribe">) =>
@@ -136,51 +163,63 @@ export const make = (services: Services): Commands => {
       )
     })
 
-  const publish = (asker: Asker, command: Of<"publish">): Carried => {
+  const mayPublish = (
+    asker: Asker,
+    channel: string,
+    data: string,
+    deciding: Deciding<Decided>
+  ): Effect.Effect<Decided, Hooks.Rejected> =>
+    (deciding.decision ??= Hooks.ask(() =>
+      hooks.onPublish({ client: asker.info(), channel, data, subscribed: asker.subscriptions.has(channel) })
+    ))
+
+  const invalid = (
+    asker: Asker,
+    { id }: Of<"publish">,
+    error: Publisher.InvalidPublication,
+    what: string
+  ): Effect.Effect<void> => asker.answers.refuse(id, refusalOfPublication(error), what, error.message)
+
+  const publish = (asker: Asker, command: Of<"publish">, deciding: Deciding<Decided>): Effect.Effect<void> =>
+    onChannel(asker, command, (channel, what) => {
+      const { id, data } = command
+      const { answers, subscriptions } = asker
+      if (data === undefined) return answers.refuse(id, Codes.badRequest, what, "no data")
+      return Effect.zipRight(
+        mayPublish(asker, channel, data, deciding),
+        Effect.suspend(() =>
+          publisher.publishRaw(channel, Publication.fromJson(data, subscriptions.infoIn(channel)))
+        ).pipe(
+          Effect.zipRight(answers.result(id, "publish", Json.EMPTY)),
+          Effect.catchTag("InvalidPublication", (error) => invalid(asker, command, error, what))
+        )
+      )
+    })
+
+  const publishNow = (asker: Asker, command: Of<"publish">, deciding: Deciding<Decided>, turn: Turn): boolean => {
     const { id, data } = command
     const { channel } = command.params
-    const { answers, subscriptions } = asker
-    // Asked once, whichever way the command takes.
-    let decision: Effect.Effect<void, Hooks.Rejected> | undefined
-    const ask = (raw: string) =>
-      (decision ??= Hooks.ask(() =>
-        hooks.onPublish({ client: asker.info(), channel, data: raw, subscribed: subscriptions.has(channel) })
-      ))
-    const publication = (raw: string) => Publication.fromJson(raw, subscriptions.infoIn(channel))
-    const invalid = (error: Publisher.InvalidPublication, what: string) =>
-      answers.refuse(id, refusalOfPublication(error), what, error.message)
-
-    return {
-      isPipelined: true,
-      run: () =>
-        onChannel(asker, command, (_, what) => {
-          if (data === undefined) return answers.refuse(id, Codes.badRequest, what, "no data")
-          return Effect.zipRight(
-            ask(data),
-            Effect.suspend(() => publisher.publishRaw(channel, publication(data))).pipe(
-              Effect.zipRight(answers.result(id, "publish", Json.EMPTY)),
-              Effect.catchTag("InvalidPublication", (error) => invalid(error, what))
-            )
-          )
-        }),
-      now: (onSent, done) => {
-        // What is refused is logged, in a fiber.
-        if (data === undefined || Either.isLeft(ServerConfig.parseChannel(config, channel))) return false
-        if (value(ask(data)) === undefined) return false
-        return publisher.unsafePublishRaw(channel, publication(data), onSent, (result) => {
-          if (Exit.isSuccess(result)) {
-            asker.outlet.send(Json.reply(id, "publish", Json.EMPTY))
-            return done()
-          }
-          const failed = Effect.catchAll(result, (error) =>
-            error._tag === "InvalidPublication"
-              ? invalid(error, whatOf(command))
-              : answers.unavailable(id, error, whatOf(command))
-          )
-          done(Effect.asVoid(failed))
-        })
+    // What is refused is logged, in a fiber.
+    if (data === undefined || Either.isLeft(ServerConfig.parseChannel(config, channel))) return false
+    if (value(mayPublish(asker, channel, data, deciding)) === undefined) return false
+    const publication = Publication.fromJson(data, asker.subscriptions.infoIn(channel))
+    return publisher.unsafePublishRaw(
+      channel,
+      publication,
+      () => turn.passOn(),
+      (result) => {
+        if (Exit.isSuccess(result)) {
+          asker.outlet.send(Json.reply(id, "publish", Json.EMPTY))
+          return turn.done()
+        }
+        const failed = Effect.catchAll(result, (error) =>
+          error._tag === "InvalidPublication"
+            ? invalid(asker, command, error, whatOf(command))
+            : asker.answers.unavailable(id, error, whatOf(command))
+        )
+        turn.done(Effect.asVoid(failed))
       }
-    }
+    )
   }
 
   const history = (asker: Asker, command: Of<"history">) =>
@@ -271,11 +310,12 @@ export const make = (services: Services): Commands => {
       )
     )
 
-  const others = (
-    asker: Asker,
-    command: Exclude<Command.Command, { method: "connect" | "subscribe" | "publish" }>
-  ): Effect.Effect<void> => {
+  const run: Commands["run"] = (asker, command, deciding) => {
     switch (command.method) {
+      case "subscribe":
+        return subscribe(asker, command, deciding)
+      case "publish":
+        return publish(asker, command, deciding)
       case "unsubscribe":
         return unsubscribe(asker, command)
       case "sub_refresh":
@@ -297,10 +337,11 @@ export const make = (services: Services): Commands => {
     }
   }
 
-  return (asker, command) =>
-    command.method === "publish"
-      ? publish(asker, command)
-      : command.method === "subscribe"
-        ? subscribe(asker, command)
-        : { run: () => others(asker, command) }
+  return {
+    run,
+    now: (asker, command, deciding, turn) =>
+      command.method === "publish"
+        ? publishNow(asker, command, deciding, turn)
+        : command.method === "subscribe" && subscribeNow(asker, command, deciding, turn)
+  }
 }

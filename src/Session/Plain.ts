@@ -14,10 +14,18 @@ import { value } from "../internal/exit.ts"
 import * as Codes from "../protocol/Codes.ts"
 import * as Publication from "../protocol/Publication.ts"
 import type * as Publisher from "../Publisher.ts"
-import { commandSpan, farewell, isOver, type Outlet, type Services, type Session, Subscription } from "../Session.ts"
+import {
+  commandSpan,
+  farewell,
+  isOver,
+  type Outlet,
+  type Services,
+  type Session,
+  Subscription,
+  type Task
+} from "../Session.ts"
 import * as Tracing from "../Tracing.ts"
 import { Attendance } from "./Attendance.ts"
-import type { Carried } from "./Commands.ts"
 
 /** A plain session, and the step in which it joins its channel. */
 export interface Plain extends Session {
@@ -35,6 +43,9 @@ export interface About {
   readonly expiresAt: number | undefined
   readonly granted: Hooks.Granted
 }
+
+/** How something is carried out, of what it takes in its channel. */
+type Carried = Pick<Task, "isPipelined" | "run" | "now">
 
 type Failure = Hooks.Rejected | Broker.BrokerError | Publisher.InvalidPublication
 
@@ -106,10 +117,13 @@ export const make = (services: Services, outlet: Outlet, about: About): Plain =>
             Effect.suspend(() => publisher.publishRaw(channel, publication()))
           )
         ),
-      now: (onSent, done) => {
+      now: (turn) => {
         if (value(ask()) === undefined) return false
-        return publisher.unsafePublishRaw(channel, publication(), onSent, (result) =>
-          Exit.isSuccess(result) ? done() : done(guarded(() => result))
+        return publisher.unsafePublishRaw(
+          channel,
+          publication(),
+          () => turn.passOn(),
+          (result) => turn.done(Exit.isSuccess(result) ? undefined : guarded(() => result))
         )
       }
     }

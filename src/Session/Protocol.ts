@@ -29,7 +29,8 @@ import {
   type Services,
   type Session,
   type Task,
-  ttl
+  ttl,
+  type Turn
 } from "../Session.ts"
 import * as Tracing from "../Tracing.ts"
 import { version } from "../version.ts"
@@ -57,6 +58,48 @@ const side = (run: Effect.Effect<void>, lane = "/refused"): Task => ({
   run: () => run
 })
 
+/** A command of a client while it is carried out: the task, and the turn that it has. */
+class Carrying implements Task, Turn, Commands.Deciding<any> {
+  readonly command: Command.Command
+  readonly lane: string
+  readonly exclusive: boolean
+  readonly isHeavy: boolean
+  readonly isPipelined: boolean
+  decision: Commands.Deciding<any>["decision"]
+  readonly #client: Protocol
+  #turn: Turn | undefined
+
+  constructor(client: Protocol, command: Command.Command) {
+    const { method, params } = command
+    this.#client = client
+    this.command = command
+    this.lane = laneOf(command)
+    this.exclusive = method === "connect"
+    this.isHeavy =
+      method === "presence" ||
+      (method === "history" && params.limit !== 0) ||
+      (method === "subscribe" && params.recover)
+    this.isPipelined = Commands.isPipelined(command)
+  }
+
+  run(): Effect.Effect<void> {
+    return this.#client.run(this)
+  }
+
+  now(turn: Turn): boolean {
+    this.#turn = turn
+    return this.#client.now(this)
+  }
+
+  passOn(): void {
+    this.#turn?.passOn()
+  }
+
+  done(rest?: Effect.Effect<void>): void {
+    this.#turn?.done(rest && this.#client.rest(this.command, rest))
+  }
+}
+
 /** What all sessions of a server share. */
 interface Shared extends Services {
   readonly node: string
@@ -64,6 +107,8 @@ interface Shared extends Services {
 }
 
 type Request = Pick<Hooks.ConnectRequest, "headers" | "address">
+
+const NO_SUBS: ReadonlyMap<string, string> = new Map()
 
 const NO_REQUEST: Request = { headers: {}, address: "" }
 
@@ -193,40 +238,38 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
     )
   }
 
-  #connect(command: Of<"connect">): Commands.Carried {
-    const { hooks, publisher } = this.#shared
-    // Asked once, whichever way the command takes.
-    let decision: Effect.Effect<Hooks.Accepted, Hooks.Rejected> | undefined
-    const ask = () => {
-      if (decision !== undefined) return decision
-      const request = this.#request
-      // Not kept any longer: its headers are most of what a connection would hold.
-      this.#request = NO_REQUEST
-      const { token } = command.params
-      decision = Hooks.ask(() =>
-        hooks.onConnect({ client: this.outlet.id, kind: "protocol", token, data: command.data, ...request })
-      )
-      return decision
-    }
+  #mayConnect(
+    { data, params: { token } }: Of<"connect">,
+    deciding: Commands.Deciding<Hooks.Accepted>
+  ): Effect.Effect<Hooks.Accepted, Hooks.Rejected> {
+    if (deciding.decision !== undefined) return deciding.decision
+    const request = this.#request
+    // Not kept any longer: its headers are most of what a connection would hold.
+    this.#request = NO_REQUEST
+    deciding.decision = Hooks.ask(() =>
+      this.#shared.hooks.onConnect({ client: this.outlet.id, kind: "protocol", token, data, ...request })
+    )
+    return deciding.decision
+  }
 
-    return {
-      run: () =>
-        Effect.matchEffect(ask(), {
-          onFailure: (rejected) => {
-            const told = this.answers.reject(command.id, rejected, "connect")
-            return rejected.disconnect === true ? told : this.#refuseConnect(told)
-          },
-          onSuccess: (accepted) => this.#establish(command, accepted)
-        }),
-      now: (_, done) => {
-        const accepted = publisher.isTraced ? undefined : value(ask())?.value
-        if (accepted === undefined || (accepted.channels ?? []).length > 0) return false
-        const refused = this.#accept(accepted)
-        if (refused === undefined) this.#welcome(command, accepted, new Map())
-        done(refused)
-        return true
-      }
-    }
+  #connect(command: Of<"connect">, deciding: Commands.Deciding<Hooks.Accepted>): Effect.Effect<void> {
+    return Effect.matchEffect(this.#mayConnect(command, deciding), {
+      onFailure: (rejected) => {
+        const told = this.answers.reject(command.id, rejected, "connect")
+        return rejected.disconnect === true ? told : this.#refuseConnect(told)
+      },
+      onSuccess: (accepted) => this.#establish(command, accepted)
+    })
+  }
+
+  #connectNow(command: Of<"connect">, deciding: Commands.Deciding<Hooks.Accepted>, turn: Turn): boolean {
+    if (this.#shared.publisher.isTraced) return false
+    const accepted = value(this.#mayConnect(command, deciding))?.value
+    if (accepted === undefined || (accepted.channels ?? []).length > 0) return false
+    const refused = this.#accept(accepted)
+    if (refused === undefined) this.#welcome(command, accepted, NO_SUBS)
+    turn.done(refused)
+    return true
   }
 
   // ── What the server does with the client ─────────────────────────────────
@@ -302,26 +345,27 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
     return channel === undefined ? run : Effect.annotateLogs(run, "channel", channel)
   }
 
-  #task(command: Command.Command): Task {
-    const {
-      isPipelined = false,
-      now,
-      run
-    } = command.method === "connect" ? this.#connect(command) : this.#shared.carried(this, command)
-    return {
-      isPipelined,
-      lane: laneOf(command),
-      exclusive: command.method === "connect",
-      isHeavy:
-        command.method === "presence" ||
-        (command.method === "history" && command.params.limit !== 0) ||
-        (command.method === "subscribe" && command.params.recover),
-      run: () => this.#guarded(command, run),
-      now:
-        now &&
-        ((passOn, done) =>
-          this.#phase !== "refused" && now(passOn, (rest) => done(rest && this.#guarded(command, () => rest))))
-    }
+  /** Carries a command out; see `Task`. */
+  run(carrying: Carrying): Effect.Effect<void> {
+    const { command } = carrying
+    return this.#guarded(command, () =>
+      command.method === "connect"
+        ? this.#connect(command, carrying)
+        : this.#shared.carried.run(this, command, carrying)
+    )
+  }
+
+  now(carrying: Carrying): boolean {
+    const { command } = carrying
+    if (this.#phase === "refused") return false
+    return command.method === "connect"
+      ? this.#connectNow(command, carrying, carrying)
+      : this.#shared.carried.now(this, command, carrying, carrying)
+  }
+
+  /** What is left to do of a command. */
+  rest(command: Command.Command, rest: Effect.Effect<void>): Effect.Effect<void> {
+    return this.#guarded(command, () => rest)
   }
 
   /** What a command costs that is one too many; `undefined`: it is not. */
@@ -362,7 +406,7 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
             ? side(
                 this.answers.refuse(command.id, Codes.methodNotFound, JSON.stringify(command.name), "no such method")
               )
-            : this.#task(command))
+            : new Carrying(this, command))
       )
     }
     return false
@@ -371,9 +415,9 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
   // ── What the connection tells ────────────────────────────────────────────
 
   receive(text: string): boolean {
-    return Command.lines(text)
-      .map((line) => this.#receiveLine(line))
-      .includes(true)
+    let answersPing = false
+    for (const line of Command.lines(text)) if (this.#receiveLine(line)) answersPing = true
+    return answersPing
   }
 
   // A client that has done its part must not be told to stay away.

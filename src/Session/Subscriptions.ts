@@ -17,7 +17,7 @@ import * as Namespace from "../Namespace.ts"
 import * as Codes from "../protocol/Codes.ts"
 import * as Command from "../protocol/Command.ts"
 import * as Json from "../protocol/Json.ts"
-import type { ClientInfo } from "../protocol/Publication.ts"
+import type { ClientInfo, Publication } from "../protocol/Publication.ts"
 import { isOver, type Outlet, type Services, type Subscriber, Subscription, ttl } from "../Session.ts"
 import { Attendance, type Whose } from "./Attendance.ts"
 
@@ -67,6 +67,20 @@ interface Given {
   readonly attendance: boolean
 }
 
+/** As text, what those get who come back together: they are told the same list of publications. */
+const replays = new WeakMap<
+  ReadonlyArray<Publication>,
+  { readonly maxBytes: number; readonly texts: ReadonlyArray<string> }
+>()
+
+const replay = (publications: ReadonlyArray<Publication>, maxBytes: number): ReadonlyArray<string> => {
+  const known = replays.get(publications)
+  if (known?.maxBytes === maxBytes) return known.texts
+  const texts = Json.page(publications, maxBytes)
+  replays.set(publications, { maxBytes, texts })
+  return texts
+}
+
 export class Subscriptions implements Subscriber {
   readonly #services: Services
   readonly #outlet: Outlet
@@ -94,7 +108,8 @@ export class Subscriptions implements Subscriber {
    * back.
    */
   take(channel: string): boolean {
-    const making = Array.from(this.#making ?? []).filter((one) => !this.#open.has(one)).length
+    let making = 0
+    for (const one of this.#making ?? []) if (!this.#open.has(one)) making++
     if (this.#open.size + making >= this.#services.config.client.channel_limit) return false
     ;(this.#making ??= new Set()).add(channel)
     return true
@@ -206,7 +221,7 @@ export class Subscriptions implements Subscriber {
     const { isRecovered, position, publications: missed } = prepared.join(subscription)
     const { excludes } = subscription
     const publications = excludes === undefined ? missed : missed.filter(({ info }) => info?.client !== excludes)
-    const texts = Json.page(publications, maxBytes)
+    const texts = replay(publications, maxBytes)
     const recovered = isRecovered && texts.length === publications.length
     if (recoverable && asked.recover) {
       this.#services.metrics.recoveries[recovered ? "recovered" : "unrecovered"].add()

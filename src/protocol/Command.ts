@@ -111,32 +111,39 @@ const MAX_ID = 2 ** 32 - 1
 const parseJson = (line: string): Either.Either<unknown, string> =>
   Either.try({ try: (): unknown => JSON.parse(line), catch: () => "malformed JSON" })
 
+/** The first member that is a method. */
+const methodOf = (parsed: Readonly<Record<string, unknown>>): keyof Methods | undefined => {
+  for (const name in parsed) if (name !== "id" && Object.hasOwn(methods, name)) return name as keyof Methods
+  return undefined
+}
+
+/** What a line says that has no known method. */
+const withoutMethod = (id: number, parsed: Readonly<Record<string, unknown>>): Either.Either<Line, string> => {
+  const name = Object.keys(parsed).find((key) => key !== "id")
+  if (name === undefined && id === 0) return Either.right({ method: "pong" })
+  return id === 0 ? Either.left("a command has an id") : Either.right({ method: "unknown", id, name: name ?? "" })
+}
+
 /** Reads one line. Left is what is wrong with it, for the log. */
-export const decodeLine = (line: string): Either.Either<Line, string> =>
-  Either.flatMap(parseJson(line), (parsed): Either.Either<Line, string> => {
-    if (!Predicate.isRecord(parsed)) return Either.left("a command is a JSON object")
-    const id = parsed["id"] ?? 0
-    if (typeof id !== "number" || !Number.isInteger(id) || id < 0 || id > MAX_ID) {
-      return Either.left("the id of a command is a 32-bit unsigned integer")
-    }
-    const names = Object.keys(parsed).filter((key) => key !== "id")
-    const method = names.find((name): name is keyof Methods => Object.hasOwn(methods, name))
-    if (method === undefined) {
-      const name = names[0]
-      return name === undefined && id === 0
-        ? Either.right({ method: "pong" })
-        : id === 0
-          ? Either.left("a command has an id")
-          : Either.right({ method: "unknown", id, name: name ?? "" })
-    }
-    if (id === 0 && method !== "send") return Either.left("a command has an id")
-    const raw = Raw.member(line, method, "data")
-    if (raw === "too deep") return Either.left(`data is nested deeper than ${Raw.MAX_DEPTH}`)
-    const params = read(methods[method], parsed[method])
-    return params === WRONG
-      ? Either.left(`${method}: a field has a wrong type`)
-      : Either.right({ method, id, params, data: raw?.text } as Command)
-  })
+export const decodeLine = (line: string): Either.Either<Line, string> => {
+  const json = parseJson(line)
+  if (Either.isLeft(json)) return Either.left(json.left)
+  const parsed = json.right
+  if (!Predicate.isRecord(parsed)) return Either.left("a command is a JSON object")
+  const id = parsed["id"] ?? 0
+  if (typeof id !== "number" || !Number.isInteger(id) || id < 0 || id > MAX_ID) {
+    return Either.left("the id of a command is a 32-bit unsigned integer")
+  }
+  const method = methodOf(parsed)
+  if (method === undefined) return withoutMethod(id, parsed)
+  if (id === 0 && method !== "send") return Either.left("a command has an id")
+  const raw = Raw.member(line, method, "data")
+  if (raw === "too deep") return Either.left(`data is nested deeper than ${Raw.MAX_DEPTH}`)
+  const params = read(methods[method], parsed[method])
+  return params === WRONG
+    ? Either.left(`${method}: a field has a wrong type`)
+    : Either.right({ method, id, params, data: raw?.text } as Command)
+}
 
 /** The lines of a frame: JSON objects joined by line feeds. */
 export const lines = (frame: string): ReadonlyArray<string> =>

@@ -82,10 +82,10 @@ export const stage = () => {
     /** Puts in a task that has no fiber until `done`. */
     byNow: (name: string, task: Partial<Task> = {}, passesOn = false) =>
       push({
-        now: (passOn, done) => {
+        now: (turn) => {
           begun.push(name)
-          dones.set(name, done)
-          if (passesOn) passOn()
+          dones.set(name, (rest) => turn.done(rest))
+          if (passesOn) turn.passOn()
           return true
         },
         ...task
