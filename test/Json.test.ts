@@ -160,7 +160,7 @@ describe("Json.subscribeResult", () => {
     position: undefined,
     wasRecovering: false,
     recovered: false,
-    publications: []
+    publications: Json.list([])
   }
   const recoverable = { ...plain, recoverable: true, positioned: true, position: POSITION }
 
@@ -183,7 +183,7 @@ describe("Json.subscribeResult", () => {
     expect(Json.subscribeResult(recovering)).toBe(
       '{"recoverable":true,"epoch":"e\\"1","offset":7,"positioned":true,"was_recovering":true}'
     )
-    const publications = ['{"data":1e400,"offset":6}', '{"data":[],"offset":7}']
+    const publications = Json.list(['{"data":1e400,"offset":6}', '{"data":[],"offset":7}'])
     expect(Json.subscribeResult({ ...recovering, recovered: true, publications })).toBe(
       '{"recoverable":true,"epoch":"e\\"1","offset":7,"publications":[{"data":1e400,"offset":6},{"data":[],"offset":7}],' +
         '"recovered":true,"positioned":true,"was_recovering":true}'

@@ -67,18 +67,25 @@ interface Given {
   readonly attendance: boolean
 }
 
-/** As text, what those get who come back together: they are told the same list of publications. */
-const replays = new WeakMap<
-  ReadonlyArray<Publication>,
-  { readonly maxBytes: number; readonly texts: ReadonlyArray<string> }
->()
+/** What a client is told of what it has missed. */
+interface Replay {
+  readonly maxBytes: number
+  /** Whether it is all of it, within `maxBytes`. */
+  readonly isWhole: boolean
+  /** JSON text. */
+  readonly list: string
+}
 
-const replay = (publications: ReadonlyArray<Publication>, maxBytes: number): ReadonlyArray<string> => {
+/** Those who come back together get the same list of publications: it is written once. */
+const replays = new WeakMap<ReadonlyArray<Publication>, Replay>()
+
+const replayOf = (publications: ReadonlyArray<Publication>, maxBytes: number): Replay => {
   const known = replays.get(publications)
-  if (known?.maxBytes === maxBytes) return known.texts
+  if (known?.maxBytes === maxBytes) return known
   const texts = Json.page(publications, maxBytes)
-  replays.set(publications, { maxBytes, texts })
-  return texts
+  const replay = { maxBytes, isWhole: texts.length === publications.length, list: Json.list(texts) }
+  replays.set(publications, replay)
+  return replay
 }
 
 export class Subscriptions implements Subscriber {
@@ -221,8 +228,8 @@ export class Subscriptions implements Subscriber {
     const { isRecovered, position, publications: missed } = prepared.join(subscription)
     const { excludes } = subscription
     const publications = excludes === undefined ? missed : missed.filter(({ info }) => info?.client !== excludes)
-    const texts = replay(publications, maxBytes)
-    const recovered = isRecovered && texts.length === publications.length
+    const replay = isRecovered ? replayOf(publications, maxBytes) : undefined
+    const recovered = replay?.isWhole === true
     if (recoverable && asked.recover) {
       this.#services.metrics.recoveries[recovered ? "recovered" : "unrecovered"].add()
     }
@@ -246,7 +253,7 @@ export class Subscriptions implements Subscriber {
         position: positioned ? position : undefined,
         wasRecovering: asked.recover,
         recovered,
-        publications: recovered ? texts : [],
+        publications: recovered ? replay.list : "",
         ttl: ttl(this.#services, expiresAt),
         data
       })

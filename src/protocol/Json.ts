@@ -78,8 +78,10 @@ export const page = (publications: ReadonlyArray<Publication>, maxBytes: number)
   return texts
 }
 
-const list = (publications: ReadonlyArray<string>): string | undefined =>
-  publications.length === 0 ? undefined : `[${publications.join(",")}]`
+/** A list of values that are JSON text already; nothing for an empty one. */
+export const list = (values: ReadonlyArray<string>): string => (values.length === 0 ? "" : `[${values.join(",")}]`)
+
+const unlessEmpty = (text: string): string | undefined => (text === "" ? undefined : text)
 
 const andPosition = (members: string, position: Position | undefined): string => {
   if (position === undefined) return members
@@ -124,28 +126,28 @@ export const presenceStatsResult = (clients: number, users: number): string =>
 
 const yes = (flag: boolean): string | undefined => (flag ? "true" : undefined)
 
-/** The result of `subscribe`; `publications` are JSON text. */
+/** The result of `subscribe`; `publications` is a `list`. */
 export const subscribeResult = (result: {
   readonly recoverable: boolean
   readonly positioned: boolean
   readonly position: Position | undefined
   readonly wasRecovering: boolean
   readonly recovered: boolean
-  readonly publications: ReadonlyArray<string>
+  readonly publications: string
   /** Seconds until it expires. */
   readonly ttl?: number | undefined
   /** Raw JSON. */
   readonly data?: string | undefined
 }): string => {
   const head = andPosition(and("", "recoverable", yes(result.recoverable)), result.position)
-  const past = and(andExpiry(head, result.ttl), "publications", list(result.publications))
+  const past = and(andExpiry(head, result.ttl), "publications", unlessEmpty(result.publications))
   const more = and(and(past, "recovered", yes(result.recovered)), "data", raw(result.data))
   return `{${and(and(more, "positioned", yes(result.positioned)), "was_recovering", yes(result.wasRecovering))}}`
 }
 
 /** The result of `history`; `publications` are JSON text. */
 export const historyResult = (position: Position, publications: ReadonlyArray<string>): string =>
-  `{${andPosition(and("", "publications", list(publications)), position)}}`
+  `{${andPosition(and("", "publications", unlessEmpty(list(publications))), position)}}`
 
 /** A reply; `result` is JSON text. */
 export const reply = (id: number, method: string, result: string): string => `{"id":${id},"${method}":${result}}`
