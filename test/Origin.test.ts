@@ -1,4 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
+import * as FastCheck from "effect/FastCheck"
+import { vi } from "vitest"
 import * as Origin from "../src/transport/Origin.ts"
 
 const LOOPBACK = true
@@ -166,6 +168,60 @@ describe("Origin.check, what it says", () => {
     expect(check({ host: "evil.example" }, LOOPBACK)?.detail).toBe(
       'Host "evil.example" is not this machine; HOST=0.0.0.0 listens beyond it'
     )
+  })
+})
+
+describe("Origin.make", () => {
+  const headers = [undefined, "", "null", "x"]
+  const origins = [
+    ...headers,
+    "http://x",
+    "http://x:1",
+    "https://x",
+    "http://y",
+    "http://localhost",
+    "https://a.example"
+  ]
+  const hosts = [...headers, "x:1", "x:80", "y", "localhost", "a.example", "http://x"]
+  // Enough for any that are remembered to be forgotten.
+  const others = Array.from({ length: 12 }, (_, index) => `${index}.localhost`)
+
+  it("says what check says, whatever it was asked before", () => {
+    const request = FastCheck.record({
+      origin: FastCheck.constantFrom(...origins, ...others.map((other) => `http://${other}`)),
+      host: FastCheck.constantFrom(...hosts, ...others)
+    })
+    const allowed = FastCheck.constantFrom([], ["https://a.example"], ["null"], ["*"])
+    FastCheck.assert(
+      FastCheck.property(
+        FastCheck.array(request, { minLength: 1, maxLength: 200 }),
+        allowed,
+        FastCheck.boolean(),
+        (requests, allowed, bound) => {
+          const asked = Origin.make(allowed, bound)
+          for (const one of requests) expect(asked(one)).toEqual(Origin.check(one, allowed, bound))
+        }
+      )
+    )
+  })
+
+  it("remembers the last few that passed, and no more", () => {
+    const parsed = vi.spyOn(URL, "canParse")
+    const asked = Origin.make([], LOOPBACK)
+    /** Whether a host that passes had to be looked at. */
+    const isNew = (host: string): boolean => {
+      parsed.mockClear()
+      expect(asked({ origin: undefined, host })).toBeUndefined()
+      return parsed.mock.calls.length > 0
+    }
+    expect(["localhost:1", "localhost:1", "localhost:2", "localhost:1"].map(isNew)).toEqual([true, false, true, false])
+    // What is refused takes no room.
+    for (const other of others) expect(asked({ origin: undefined, host: `${other}.example` })?.reason).toBe("host")
+    expect(isNew("localhost:1")).toBe(false)
+    for (const other of others) expect(isNew(other)).toBe(true)
+    expect(others.filter((other) => !isNew(other)).length).toBeLessThan(others.length)
+    expect(isNew("localhost:1")).toBe(true)
+    parsed.mockRestore()
   })
 })
 
