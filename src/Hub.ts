@@ -75,7 +75,7 @@ export class Hub extends Context.Tag("fanfare/Hub")<
     readonly leave: (channel: string, subscription: Subscription) => void
     /** The channels of this instance, and how many subscriptions each has. */
     readonly channels: () => Iterable<readonly [channel: string, subscriptions: number]>
-    /** The past of a channel has been removed: who joins from now on gets nothing of it. */
+    /** The past of a channel was removed: who joins from now on gets nothing of what this instance has heard or read of it. */
     readonly forget: (channel: string) => void
     /** Has `writer.flush` called at the end of this turn of the event loop. */
     readonly touch: (writer: Writer) => void
@@ -274,7 +274,13 @@ const make = Effect.gen(function* () {
     undecodable: () => {
       metrics.dropped.undecodable.add()
     },
-    resync: continuity.resync
+    // What was removed meanwhile, nobody has told of.
+    resync: Effect.zipRight(
+      Effect.sync(() => {
+        for (const entry of entries.values()) entry.forget()
+      }),
+      continuity.resync
+    )
   })
 
   // ── Subscriptions ────────────────────────────────────────────────────────
@@ -313,7 +319,7 @@ const make = Effect.gen(function* () {
       metrics.subscriptions.add(-1)
       releaseIfUnused(entry)
     },
-    forget: (channel) => entries.get(channel)?.forget(),
+    forget: (channel) => entries.get(channel)?.removePast(),
     channels: () => Iterable.map(entries.values(), (entry) => [entry.channel, entry.size] as const),
     touch: (writer) => {
       touched.push(writer)

@@ -218,6 +218,22 @@ describe("Reads.unsafeShared", () => {
     })
   )
 
+  it.scoped("one that began before the past was removed is not shared any more", () =>
+    Effect.gen(function* () {
+      const { ask, asked, entry } = yield* setup
+      const x = entry("x")
+      const before = ask(x, since(3))
+      yield* settle
+      x.removePast()
+      const after = ask(x, since(3))
+      yield* settle
+      expect(asked.length).toBe(2)
+      yield* asked[0]!.answer(page(7))
+      yield* asked[1]!.answer(page(8))
+      expect([before.told, after.told, x.isUnused]).toEqual([[page(7)], [page(8)], true])
+    })
+  )
+
   it.scoped("the late end of one that began before does not part those who share one that began after", () =>
     Effect.gen(function* () {
       const { ask, asked, entry } = yield* setup

@@ -53,8 +53,11 @@ export interface Shared {
   readonly remembered: Budget
 }
 
-/** Stands for one time that an entry remembers something. */
-export type Memory = object
+/** One time that an entry remembers something. */
+export interface Memory {
+  /** After which offset. What is at hand before that is older: who needs that has to read. */
+  readonly after: number
+}
 
 const ENCODINGS = ["plain", "protocol"] as const
 
@@ -76,9 +79,10 @@ export class Entry {
   /** After what the subscriptions have got last. */
   #delivered: History.Position | undefined
   #breaks = 0
+  #removals = 0
   #joining = 0
   readonly #tail: Tail | undefined
-  /** Stands for what is remembered of the past, also while nobody joins. */
+  /** What is remembered of the past, also while nobody joins. */
   #memory: Memory | undefined
   readonly #watchers = new Set<() => void>()
 
@@ -208,7 +212,7 @@ export class Entry {
    * while: a read is also what shows that this instance has missed something.
    */
   recalls(since: History.Position): boolean {
-    return this.#memory !== undefined && this.#covers(since)
+    return this.#memory !== undefined && since.offset >= this.#memory.after && this.#covers(since)
   }
 
   /** Whether all that was delivered since a position is at hand. */
@@ -224,8 +228,10 @@ export class Entry {
    * no room for it.
    */
   remember(since: History.Position, publications: ReadonlyArray<Publication>): Memory | undefined {
-    if (this.recalls(since) || this.#tail?.replace(publications) !== true) return undefined
-    return (this.#memory = {})
+    if (this.#tail === undefined || this.recalls(since)) return undefined
+    // Somebody else who joins may need what is before it.
+    const isKept = this.#covers(since) ? this.#tail.keep() : this.#tail.replace(publications)
+    return isKept ? (this.#memory = { after: since.offset }) : undefined
   }
 
   /** Forgets what is remembered; with `memory`: unless it has been replaced by something newer. */
@@ -233,6 +239,18 @@ export class Entry {
     if (memory === undefined || memory !== this.#memory) return
     this.#memory = undefined
     if (this.#joining === 0) this.#tail?.clear()
+  }
+
+  /** The past was removed: nothing of it is at hand, and what was read of it before is not there any more. */
+  removePast(): void {
+    this.#removals++
+    this.#memory = undefined
+    this.#tail?.clear()
+  }
+
+  /** How often the past was removed. */
+  get removals(): number {
+    return this.#removals
   }
 
   /** Whether this instance has got as far as a newcomer that has read `page`, so that it can join. */
@@ -260,17 +278,14 @@ export class Entry {
       return { position, publications: this.#tail.after(want.since.offset), isRecovered: true }
     }
     if (page.epoch !== position.epoch) return nothing
-    const start = this.#tail.start(position)
-    // The tail ends where the others are, so of history only what is before it is needed.
-    const known = [...page.publications.filter(({ offset = 0 }) => offset <= start), ...this.#tail.after(start)]
+    const known = this.#known(page, position, this.#tail)
     if ("last" in want) {
       // Not those before a hole: a reader would take what comes next for their continuation.
       const end = known.at(-1)?.offset === position.offset ? History.contiguousEnd(known) : []
       return { position, publications: end.slice(-want.last), isRecovered: false }
     }
-    const missed = this.#covers(want.since)
-      ? this.#tail.after(want.since.offset)
-      : known.filter(({ offset = 0 }) => offset > want.since.offset)
+    const missed =
+      known[0]?.offset === want.since.offset + 1 ? known : known.filter(({ offset = 0 }) => offset > want.since.offset)
     const isRecovered =
       want.since.epoch === position.epoch &&
       want.since.offset <= page.offset &&
@@ -278,6 +293,18 @@ export class Entry {
       History.isContiguous(missed, want.since.offset) &&
       missed.length <= this.#limit.publications
     return { position, publications: isRecovered ? missed : [], isRecovered }
+  }
+
+  /**
+   * What was read, and what was delivered since. Of what is in the stream the
+   * page alone tells: of that, the tail may have what was removed meanwhile.
+   */
+  #known(page: History.Page, position: History.Position, tail: Tail): ReadonlyArray<Publication> {
+    const { offset: top, publications } = page
+    // What this instance has not got to yet comes when it does.
+    if (top > position.offset) return publications.filter(({ offset = 0 }) => offset <= position.offset)
+    const later = tail.after(top)
+    return later.length === 0 ? publications : [...publications, ...later]
   }
 
   /** Ends a subscription; returns whether there was one. */

@@ -39,6 +39,7 @@ export interface Reads {
 interface Shared {
   /** Of its entry, when it began. */
   readonly breaks: number
+  readonly removals: number
   readonly waiting: Set<(page: Page) => void>
   stop: (() => void) | undefined
 }
@@ -102,9 +103,10 @@ export const make = (
         release(entry)
       }
       const same = reads.get(key)
-      // What was read before what is delivered began anew is of no use.
-      if (same !== undefined && same.breaks === entry.breaks) return join(same, done, () => forget(same))
-      const one: Shared = { breaks: entry.breaks, waiting: new Set(), stop: undefined }
+      const { breaks, removals } = entry
+      // What was read before what is delivered began anew, or the past was removed, is of no use.
+      if (same?.breaks === breaks && same.removals === removals) return join(same, done, () => forget(same))
+      const one: Shared = { breaks, removals, waiting: new Set(), stop: undefined }
       shared.set(entry, reads.set(key, one))
       entry.expect()
       const leave = join(one, done, () => forget(one))

@@ -21,8 +21,8 @@ export class Tail {
   readonly #budget: Budget
   #publications: Array<Publication> = []
   #bytes = 0
-  /** How much of the budget it has. */
-  #counted = 0
+  /** Whether it has its part of the budget, which is as much as it holds. */
+  #isCounted = false
   /** The last answer, which all get who ask for the same. */
   #after: { readonly offset: number; readonly publications: ReadonlyArray<Publication> } | undefined
 
@@ -48,40 +48,52 @@ export class Tail {
   push(publication: Publication): void {
     this.#after = undefined
     this.#publications.push(publication)
-    this.#bytes += weight(publication)
+    let added = weight(publication)
+    this.#bytes += added
     while (this.#publications.length > this.#limit.publications || this.#bytes > this.#limit.bytes) {
       const first = this.#publications.shift()
-      this.#bytes -= first === undefined ? 0 : weight(first)
+      const gone = first === undefined ? 0 : weight(first)
+      this.#bytes -= gone
+      added -= gone
     }
-    if (this.#counted > 0) this.#count()
+    if (this.#isCounted) this.#budget.bytes += added
   }
 
   /** Remembers these instead, which end where it does; `false`: nothing is changed, since there is no room for them. */
   replace(publications: ReadonlyArray<Publication>): boolean {
     const bytes = publications.reduce((sum, one) => sum + weight(one), 0)
     if (publications.length > this.#limit.publications || bytes > this.#limit.bytes) return false
-    if (this.#budget.bytes - this.#counted + bytes > this.#budget.maxBytes) return false
+    if (!this.#count(bytes)) return false
     this.#after = undefined
     this.#publications = Array.from(publications)
     this.#bytes = bytes
-    this.#count()
     return true
+  }
+
+  /** Remembers what it has, as `replace` does. */
+  keep(): boolean {
+    return this.#count(this.#bytes)
   }
 
   /** Whether more is remembered than the budget has room for. */
   get isTooMuch(): boolean {
-    return this.#counted > 0 && this.#budget.bytes > this.#budget.maxBytes
+    return this.#isCounted && this.#budget.bytes > this.#budget.maxBytes
   }
 
   clear(): void {
+    if (this.#isCounted) this.#budget.bytes -= this.#bytes
+    this.#isCounted = false
     this.#after = undefined
     this.#publications = []
     this.#bytes = 0
-    this.#count()
   }
 
-  #count(): void {
-    this.#budget.bytes += this.#bytes - this.#counted
-    this.#counted = this.#bytes
+  /** Takes so much of the budget in place of what it has of it, if there is room. */
+  #count(bytes: number): boolean {
+    const others = this.#budget.bytes - (this.#isCounted ? this.#bytes : 0)
+    if (others + bytes > this.#budget.maxBytes) return false
+    this.#budget.bytes = others + bytes
+    this.#isCounted = true
+    return true
   }
 }
