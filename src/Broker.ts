@@ -128,7 +128,11 @@ export class Broker extends Context.Tag("fanfare/Broker")<
     readonly positions: (
       kept: ReadonlyArray<Kept>
     ) => Effect.Effect<ReadonlyArray<History.Position | undefined>, BrokerError>
-    /** Removes the publications of a stream. Its epoch and offset go on. */
+    /**
+     * Removes the publications of a stream. Its epoch and offset go on. What
+     * instances remember of it, they forget within a second, or by
+     * `Cluster.forget`.
+     */
     readonly removeHistory: (channel: string) => Effect.Effect<void, BrokerError>
     /**
      * Subscribes this instance to a channel. After success every publication

@@ -65,6 +65,12 @@ export class Cluster extends Context.Tag("fanfare/Cluster")<
      * means that the broker has accepted it; nobody confirms it.
      */
     readonly message: (user: string, data: string) => Effect.Effect<void, Broker.BrokerError>
+    /**
+     * The history of a channel was removed: makes every instance forget what it
+     * remembers of that. Whoever subscribes once this has completed recovers
+     * nothing of what was removed.
+     */
+    readonly forget: (channel: string) => Effect.Effect<void>
   }
 >() {}
 
@@ -97,8 +103,7 @@ interface Asking {
 
 const UNABLE: Message.Answer = { type: "unable" }
 
-const isOperation = (ask: Message.Operation | Message.Question): ask is Message.Operation =>
-  ask.type !== "channels" && ask.type !== "info"
+const FORGOTTEN: Message.Answer = { type: "done", clients: 0, isPartial: false }
 
 const make = Effect.gen(function* () {
   const broker = yield* Broker.Broker
@@ -198,8 +203,19 @@ const make = Effect.gen(function* () {
     }))
   }
 
-  const answer = (ask: Message.Operation | Message.Question): Effect.Effect<Message.Answer> =>
-    isOperation(ask) ? Effect.map(perform(ask), (outcome) => ({ type: "done", ...outcome })) : tell(ask)
+  const forget = (channel: string): Effect.Effect<void> => Effect.sync(() => hub.forget(channel))
+
+  const answer = (ask: Message.Ask): Effect.Effect<Message.Answer> => {
+    switch (ask.type) {
+      case "channels":
+      case "info":
+        return tell(ask)
+      case "forget":
+        return Effect.as(forget(ask.channel), FORGOTTEN)
+      default:
+        return Effect.map(perform(ask), (outcome) => ({ type: "done", ...outcome }))
+    }
+  }
 
   // ── What comes from the others ───────────────────────────────────────────
 
@@ -222,7 +238,8 @@ const make = Effect.gen(function* () {
     // This instance has done its own part before it asked.
     if (message === undefined || from === undefined || from === instance.id) return
     const { ask, id } = message._tag === "Request" ? message.request : { ask: undefined, id: message.id }
-    const isAble = ask !== undefined && working < WORKING
+    // To forget is over at once, and must not be put off.
+    const isAble = ask !== undefined && (working < WORKING || ask.type === "forget")
     working++
     const done = Effect.sync(() => void working--)
     fork(Effect.ensuring(reply(from, id, isAble ? answer(ask) : Effect.succeed(UNABLE)), done))
@@ -233,39 +250,38 @@ const make = Effect.gen(function* () {
   // ── What is asked of the others ──────────────────────────────────────────
 
   /** Asks all others; `undefined` stands for those that have not answered. */
-  const ask = (
-    what: Message.Operation | Message.Question
-  ): Effect.Effect<ReadonlyArray<Message.Answer | undefined>> => {
-    const id = randomUUID()
-    const answers = new Map<string, Message.Answer>()
-    let others: number | undefined
-    const asked = Effect.gen(function* () {
-      const changed = yield* Effect.makeLatch(false)
-      asking.set(id, { answers, changed: () => changed.unsafeOpen() })
-      // It has been handed to this instance as well.
-      const expected = (yield* broker.sendControl(Message.request(instance.id, id, what))) - 1
-      others = expected
-      yield* changed.await.pipe(
-        Effect.tap(() => Effect.sync(() => changed.unsafeClose())),
-        Effect.repeat({ while: () => answers.size < expected }),
-        Effect.when(() => answers.size < expected)
+  const ask = (what: Message.Ask): Effect.Effect<ReadonlyArray<Message.Answer | undefined>> =>
+    Effect.suspend(() => {
+      const id = randomUUID()
+      const answers = new Map<string, Message.Answer>()
+      let others: number | undefined
+      const asked = Effect.gen(function* () {
+        const changed = yield* Effect.makeLatch(false)
+        asking.set(id, { answers, changed: () => changed.unsafeOpen() })
+        // It has been handed to this instance as well.
+        const expected = (yield* broker.sendControl(Message.request(instance.id, id, what))) - 1
+        others = expected
+        yield* changed.await.pipe(
+          Effect.tap(() => Effect.sync(() => changed.unsafeClose())),
+          Effect.repeat({ while: () => answers.size < expected }),
+          Effect.when(() => answers.size < expected)
+        )
+      })
+      return Effect.suspend(() => (asking.size >= ASKING ? Effect.void : asked)).pipe(
+        Effect.catchTag("BrokerError", (error) =>
+          Effect.logDebug(`the other instances were not asked: ${error.message}`)
+        ),
+        atMost(REPLY_TIMEOUT),
+        Effect.map(() => {
+          const missing = others === undefined ? 1 : Math.max(0, others - answers.size)
+          return [...answers.values(), ...Array.from({ length: missing }, () => undefined)]
+        }),
+        Effect.ensuring(Effect.sync(() => asking.delete(id)))
       )
     })
-    return Effect.suspend(() => (asking.size >= ASKING ? Effect.void : asked)).pipe(
-      Effect.catchTag("BrokerError", (error) =>
-        Effect.logDebug(`the other instances were not asked: ${error.message}`)
-      ),
-      atMost(REPLY_TIMEOUT),
-      Effect.map(() => {
-        const missing = others === undefined ? 1 : Math.max(0, others - answers.size)
-        return [...answers.values(), ...Array.from({ length: missing }, () => undefined)]
-      }),
-      Effect.ensuring(Effect.sync(() => asking.delete(id)))
-    )
-  }
 
   const everywhere = <A>(
-    what: Message.Operation | Message.Question,
+    what: Message.Ask,
     here: Effect.Effect<A>
   ): Effect.Effect<readonly [A, ReadonlyArray<Message.Answer | undefined>]> =>
     Effect.all([here, ask(what)], { concurrency: "unbounded" })
@@ -307,7 +323,15 @@ const make = Effect.gen(function* () {
           broker.sendControl(Message.request(instance.id, undefined, operation)),
           Effect.asVoid(perform(operation))
         )
-      })
+      }),
+    // What they answer does not matter. One of an older version remembers nothing;
+    // one without a link forgets when it has another. One that is silent, or could
+    // not be asked, has forgotten by itself once the wait for it is over: that is
+    // longer than what was read is remembered (`Hub/Newcomers`).
+    forget: (channel) =>
+      Effect.flatMap(Effect.timed(everywhere({ type: "forget", channel }, forget(channel))), ([took, [, others]]) =>
+        others.includes(undefined) ? Effect.sleep(Duration.subtract(REPLY_TIMEOUT, took)) : Effect.void
+      )
   })
 })
 

@@ -49,6 +49,9 @@ describe("an instance that is asked by one of another version", () => {
       })
       expect(yield* doneAs(REQUESTS.channels, REPLIES.channels)).toMatchObject({ channels: [["room:old", 1]] })
 
+      // Whether it has anything to forget or not; no connection is concerned.
+      expect(yield* doneAs(REQUESTS.forget, REPLIES.done)).toEqual({ ...done, clients: 0 })
+
       expect(yield* doneAs(REQUESTS.subscribeAsGranted, REPLIES.done)).toEqual(done)
       expect(socket.received.at(-1)).toContain('"data":{"m": 12345678901234567890}')
       expect(pushes(socket, "room:new")).toMatchObject([{ subscribe: { expires: true, ttl: expect.any(Number) } }])
@@ -136,7 +139,7 @@ describe("an instance that is asked for more than it can do at a time", () => {
       // Each client takes so many in its turn that all of them together are too many.
       const users = Array.from({ length: 6 }, (_, index) => `user-${index}`)
       const clients = yield* Effect.forEach(users, (sub) => raw(server, { token: token({ sub }) }))
-      const answers = () => peer.heard.filter(({ re }) => re !== undefined)
+      const answers = () => peer.heard.filter(({ re }) => re !== undefined && re !== "forget")
       const count = (expected: number) =>
         eventually(
           Effect.sync(() => answers().length),
@@ -145,10 +148,19 @@ describe("an instance that is asked for more than it can do at a time", () => {
         )
       for (const { socket } of clients) socket.send('{"id":9,"publish":{"channel":"room:old","data":1}}')
       yield* Effect.forEach(clients, ({ ask }) => ask("ping", {}))
-      for (let index = 0; index < ASKED; index++) {
+      const say = (index: number) => {
         const text = REQUESTS.unsubscribe.text.replace('"ada"', `"${users[index % users.length]}"`)
-        yield* peer.say(text.replace(ID, `request ${index}`))
+        return peer.say(text.replace(ID, `request ${index}`))
       }
+      // In one go, or the first are over before the last have come.
+      yield* Effect.all(
+        Array.from({ length: ASKED }, (_, index) => say(index)),
+        { concurrency: "unbounded" }
+      )
+      // What takes no time is done all the same.
+      yield* peer.say(REQUESTS.forget.text.replace(ID, "forget"))
+      const forgotten = (yield* peer.isAnswered("forget"))[0]?.answer
+      expect(forgotten).toEqual({ type: "done", clients: 0, isPartial: false })
       yield* count(ASKED)
       const types = answers().map(({ answer }) => answer?.type)
       expect(types.filter((type) => type === "unable").length).toBe(ASKED - AT_A_TIME)
@@ -306,6 +318,25 @@ describe("an instance that asks one of another version", () => {
           expect(outcomes.performed.clients).toBe(1)
         }
       })
+  )
+
+  live("waits until it has confirmed that it has forgotten, or cannot; not for longer than its patience", () =>
+    Effect.gen(function* () {
+      const { peer, server } = yield* setting
+      const forget = Effect.map(Effect.timed(server.cluster.forget("kept:a")), ([took]) => Duration.toMillis(took))
+      peer.answer((request) => [wellAnswered(request)])
+      expect(yield* forget).toBeLessThan(MARGIN)
+      // One that is older remembers nothing.
+      peer.answer((request) => [answerTo(REPLIES.unable, request)])
+      expect(yield* forget).toBeLessThan(MARGIN)
+      peer.answer(() => [])
+      const took = yield* forget
+      expect(took).toBeGreaterThan(PATIENCE - 50)
+      expect(took).toBeLessThan(PATIENCE + MARGIN)
+      expect(peer.heard.map(({ ask, v }) => [v, ask])).toEqual(
+        Array.from({ length: 3 }, () => [1, REQUESTS.forget.ask])
+      )
+    })
   )
 
   live("takes one answer of each instance: one that is said twice is not that of another", () =>

@@ -71,6 +71,18 @@ export const Question = Schema.Union(
 )
 export type Question = Schema.Schema.Type<typeof Question>
 
+/** Something that instances are told, which concerns no connection; they confirm it. */
+export const Notice = Schema.Struct({
+  /** The history of a channel was removed: nothing of it is remembered. */
+  type: Schema.Literal("forget"),
+  channel: Schema.String
+})
+export type Notice = Schema.Schema.Type<typeof Notice>
+
+const Ask = Schema.Union(Operation, Question, Notice)
+/** What instances ask of each other. */
+export type Ask = Schema.Schema.Type<typeof Ask>
+
 /** An instance and its figures. */
 export const Node = Schema.Struct({
   id: Schema.String,
@@ -85,9 +97,9 @@ export const Node = Schema.Struct({
 })
 export type Node = Schema.Schema.Type<typeof Node>
 
-/** What an instance answers to an operation or a question. */
+/** What an instance answers. */
 export const Answer = Schema.Union(
-  /** An operation is done; `clients`: with so many connections. */
+  /** An operation is done, or a notice heeded; `clients`: with so many connections. */
   Schema.Struct({ type: Schema.Literal("done"), clients: Schema.Int, isPartial: Schema.Boolean }),
   Schema.Struct({
     type: Schema.Literal("channels"),
@@ -107,7 +119,7 @@ export const Request = Schema.Struct({
   from: Schema.String,
   /** Under what the asker expects answers; without it, it expects none. */
   id: optionalText,
-  ask: Schema.Union(Operation, Question)
+  ask: Ask
 })
 export type Request = Schema.Schema.Type<typeof Request>
 
@@ -143,7 +155,7 @@ export const decode = (message: string): Message | undefined => {
 }
 
 /** Writes a request. */
-export const request = (from: string, id: string | undefined, ask: Operation | Question): string =>
+export const request = (from: string, id: string | undefined, ask: Ask): string =>
   JSON.stringify({ v: VERSION, from, id, ask } satisfies Request)
 
 /** Writes a reply. */

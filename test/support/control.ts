@@ -52,6 +52,15 @@ export const playInstance = (redis: Redis.Redis, id: string = FROM) =>
       answer: (how: (request: Control) => ReadonlyArray<string>) => {
         answers = how
       },
+      /** Waits for a request of a type. */
+      isAsked: (type: string) =>
+        Effect.flatMap(
+          watched.until(
+            () => heard.some(({ ask }) => ask?.type === type),
+            () => `a request ${type}; heard: ${JSON.stringify(heard)}`
+          ),
+          () => Effect.fromNullable(heard.find(({ ask }) => ask?.type === type))
+        ),
       /** Waits for an answer to what it has asked. */
       isAnswered: (re: string) =>
         Effect.map(

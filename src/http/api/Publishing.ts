@@ -37,7 +37,7 @@ const refusalOf = (error: Publisher.InvalidPublication): Method.Refused => {
 }
 
 /** The methods about publications. */
-export const make = ({ broker, config, hub, metrics, publisher }: Method.Services) => {
+export const make = ({ broker, cluster, config, hub, metrics, publisher }: Method.Services) => {
   const publish = (
     channel: string,
     publication: Publication.Publication,
@@ -102,10 +102,12 @@ export const make = ({ broker, config, hub, metrics, publisher }: Method.Service
 
     history_remove: Method.make(Schemas.HistoryRemove, ({ channel }) =>
       Effect.flatMap(kept(channel), () =>
-        Effect.mapBoth(broker.removeHistory(channel), {
-          onFailure: Method.unavailable,
-          onSuccess: () => Json.EMPTY
-        })
+        broker.removeHistory(channel).pipe(
+          Effect.mapError(Method.unavailable),
+          // Before the answer: whoever subscribes after it recovers nothing of what was removed.
+          Effect.zipRight(cluster.forget(channel)),
+          Effect.as(Json.EMPTY)
+        )
       )
     )
   }
