@@ -253,6 +253,22 @@ describe("Entry.remember", () => {
     }
   })
 
+  it("those who have read it together, or come later, get one and the same list, until something is delivered", () => {
+    const entry = settledAt(5)
+    const read = page(5, range(3, 5))
+    entry.expect()
+    entry.deliver(range(6, 6))
+    const join = (from: History.Page | undefined) => entry.join(subscription().one, since(2), from).publications
+    entry.remember(place(2), join(read))
+    const lists = [join(read), join(read), join(undefined)]
+    expect([offsets(lists[0] ?? []), new Set(lists).size]).toEqual([[3, 4, 5, 6], 1])
+    entry.deliver(range(7, 7))
+    expect([offsets(join(read)), offsets(join(undefined))]).toEqual([
+      [3, 4, 5, 6, 7],
+      [3, 4, 5, 6, 7]
+    ])
+  })
+
   it("not what is before it, above the place of the others, or in another epoch", () => {
     const entry = settledAt(5)
     remembering(entry, 2, page(5, range(3, 5)))

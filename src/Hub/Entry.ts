@@ -292,7 +292,10 @@ export class Entry {
       want.since.offset + missed.length === position.offset &&
       History.isContiguous(missed, want.since.offset) &&
       missed.length <= this.#limit.publications
-    return { position, publications: isRecovered ? missed : [], isRecovered }
+    if (!isRecovered) return nothing
+    // The same list for all who come back together, who may have read it together: it is written once.
+    const publications = this.recalls(want.since) ? this.#tail.after(want.since.offset) : missed
+    return { position, publications, isRecovered }
   }
 
   /**
@@ -303,7 +306,7 @@ export class Entry {
     const { offset: top, publications } = page
     // What this instance has not got to yet comes when it does.
     if (top > position.offset) return publications.filter(({ offset = 0 }) => offset <= position.offset)
-    const later = tail.after(top)
+    const later = tail.copyAfter(top)
     return later.length === 0 ? publications : [...publications, ...later]
   }
 

@@ -36,12 +36,15 @@ export class Tail {
     return (this.#publications[0]?.offset ?? delivered.offset + 1) - 1
   }
 
-  /** What comes after an offset that is not before its start. */
+  /** What comes after an offset that is not before its start: one list for all who ask for the same, one after the other. */
   after(offset: number): ReadonlyArray<Publication> {
-    if (this.#after?.offset !== offset) {
-      this.#after = { offset, publications: this.#publications.filter((one) => (one.offset ?? 0) > offset) }
-    }
+    if (this.#after?.offset !== offset) this.#after = { offset, publications: this.copyAfter(offset) }
     return this.#after.publications
+  }
+
+  /** The same, as a list of one's own. */
+  copyAfter(offset: number): ReadonlyArray<Publication> {
+    return this.#publications.filter((one) => (one.offset ?? 0) > offset)
   }
 
   /** Appends what was delivered; the oldest go where it is too much. */
