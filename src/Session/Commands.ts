@@ -118,12 +118,7 @@ export const make = (services: Services): Commands => {
       }).pipe(Effect.scoped)
     })
 
-  const subscribeNow = (
-    asker: Asker,
-    command: Of<"subscribe">,
-    deciding: Deciding<Decided>,
-    turn: Turn
-  ): boolean => {
+  const subscribeNow = (asker: Asker, command: Of<"subscribe">, deciding: Deciding<Decided>, turn: Turn): boolean => {
     const { params } = command
     const { channel } = params
     const { answers, subscriptions } = asker

@@ -168,11 +168,7 @@ export const connectResult = (result: {
   /** The results of server-side subscriptions, by channel. */
   readonly subs: ReadonlyMap<string, string>
 }): string => {
-  const who = and(
-    and("", "client", JSON.stringify(result.client)),
-    "version",
-    JSON.stringify(result.version)
-  )
+  const who = and(and("", "client", JSON.stringify(result.client)), "version", JSON.stringify(result.version))
   const how = and(andExpiry(who, result.ttl), "data", raw(result.data))
   const node = and(and(and(how, "ping", String(result.ping)), "pong", "true"), "node", JSON.stringify(result.node))
   return `{${and(node, "subs", result.subs.size === 0 ? undefined : `{${members(result.subs)}}`)}}`
