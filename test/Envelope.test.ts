@@ -279,3 +279,59 @@ describe("Envelope.decode, beside the schema that was before it", () => {
     }
   })
 })
+
+const headerOfClient = (client: string): string => `{"v":1,"info":{"client":"${client}"}}`
+
+describe("Envelope.Headers", () => {
+  it("says the same of a header that it remembers, and never what another one says", () => {
+    const texts = ["c1", "c2", "c10", "C1", "__proto__", "c\\u0031"].flatMap((client) => [
+      headerOfClient(client),
+      `{"v":1,"text":true,"info":{"client":"${client}"}}`,
+      `{"v":1,"info":{"client":"${client}","user":"u"}}`,
+      `{"v":1,"info":{"client":"u","user":"${client}"}}`
+    ])
+    const headers = new Envelope.Headers()
+    const first = texts.map((text) => headers.read(text))
+    expect(headers.size).toBe(texts.length)
+    for (const [index, text] of texts.entries()) {
+      expect(headers.read(text)).toEqual(first[index])
+      expect(Schema.decode(`${text}\n1`)).toEqual(Either.map(headers.read(text), (about) => ({ data: "1", ...about })))
+    }
+  })
+
+  it("gives each publication its own data, and what nobody can change for the next one", () => {
+    const [one, other] = ["1", "[2]"].map((data) => Either.getOrThrow(Envelope.decode(`${headerOfClient("a")}\n${data}`)))
+    expect([one?.data, other?.data]).toEqual(["1", "[2]"])
+    expect(() => Object.assign(one?.info ?? {}, { user: "root" })).toThrow(TypeError)
+    Object.assign(one ?? {}, { json: false, tags: { a: "b" } })
+    expect(Envelope.decode(`${headerOfClient("a")}\n3`)).toEqual(
+      Either.right({ data: "3", json: true, info: { client: "a", user: "" } })
+    )
+  })
+
+  it.each([
+    '{"v":1}',
+    '{"epoch":"x","offset":1,"v":1,"info":{"client":"c"}}',
+    '{"v":1,"info":{"client":"c"},"tags":{"a":"b"}}',
+    '{"v":1,"info":{"client":"c"},"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}',
+    '{"v":2,"info":{"client":"c"},"kind":"join"}',
+    '{"v":3,"info":{"client":"c"}}',
+    '{"v":1,"info":{"client":1}}',
+    '{"v":1,"info":{"client":"c"}',
+    headerOfClient("c".repeat(Envelope.Headers.LONGEST))
+  ])("does not remember %s", (text) => {
+    const headers = new Envelope.Headers()
+    headers.read(text)
+    expect(headers.size).toBe(0)
+  })
+
+  it("remembers a bounded number, however many clients there are", () => {
+    const headers = new Envelope.Headers()
+    for (let client = 0; client < 2.5 * Envelope.Headers.CAPACITY; client++) {
+      const read = headers.read(headerOfClient(`${client}`))
+      expect(Either.getOrThrow(read).info?.client).toBe(`${client}`)
+      expect(headers.size).toBeLessThanOrEqual(Envelope.Headers.CAPACITY)
+    }
+    expect(headers.size).toBe(Envelope.Headers.CAPACITY / 2)
+  })
+})
