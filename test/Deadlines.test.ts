@@ -103,6 +103,39 @@ describe("Deadlines", () => {
     })
   )
 
+  it.scoped("are the others whichever of them end, in whatever order, and more than once", () =>
+    Effect.gen(function* () {
+      const { begin, expired } = yield* setup
+      const orders: ReadonlyArray<ReadonlyArray<number>> = [
+        [0, 0, 1, 2, 3],
+        [3, 3, 2, 1, 0],
+        [1, 1, 2, 2, 0, 1],
+        [0, 3, 0, 3, 1],
+        [2, 0, 2, 3, 2],
+        []
+      ]
+      for (const order of orders) {
+        expired.length = 0
+        const ends = [0, 1, 2, 3].map((index) => begin(`${index}`))
+        for (const index of order) ends[index]?.()
+        const later = begin("later")
+        // Those that have ended are of no list any more.
+        for (const index of order) ends[index]?.()
+        yield* TestClock.adjust("999 millis")
+        expect([order, expired]).toEqual([order, []])
+        yield* TestClock.adjust("1 millis")
+        const left = ["0", "1", "2", "3"].filter((name) => !order.includes(Number(name)))
+        expect([order, expired]).toEqual([order, [...left, "later"]])
+        // What has expired has ended: nothing that begins later is lost with it.
+        const after = begin("after")
+        for (const end of [...ends, later]) end()
+        yield* TestClock.adjust(LIMIT)
+        expect([order, expired]).toEqual([order, [...left, "later", "after"]])
+        after()
+      }
+    })
+  )
+
   it.scoped("expire whatever the end of another one throws", () =>
     Effect.gen(function* () {
       const deadlines = yield* Deadlines.make(LIMIT)

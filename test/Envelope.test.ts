@@ -300,7 +300,9 @@ describe("Envelope.Headers", () => {
   })
 
   it("gives each publication its own data, and what nobody can change for the next one", () => {
-    const [one, other] = ["1", "[2]"].map((data) => Either.getOrThrow(Envelope.decode(`${headerOfClient("a")}\n${data}`)))
+    const [one, other] = ["1", "[2]"].map((data) =>
+      Either.getOrThrow(Envelope.decode(`${headerOfClient("a")}\n${data}`))
+    )
     expect([one?.data, other?.data]).toEqual(["1", "[2]"])
     expect(() => Object.assign(one?.info ?? {}, { user: "root" })).toThrow(TypeError)
     Object.assign(one ?? {}, { json: false, tags: { a: "b" } })

@@ -5,12 +5,13 @@
  *
  * What that is worth: see `Broker/InFlight`.
  *
- * They are linked to each other, not kept in a Set: a Set that grows gets a new
- * table, and its old one goes on pointing to it, so that a single table which
- * has grown old keeps all that come after it, with what was in them, from being
- * collected young. Measured (two instances in one process, each publication
- * heard by both): 1.4 MB of each 11 MB that were allocated grew old that way, and
- * a publication took 15 µs instead of 11.
+ * They are linked to each other, not kept in a Set. What goes through a Set makes
+ * it take a new table again and again; its old ones point to the newer ones, so
+ * that a single one that has grown old keeps whatever comes after it, and all
+ * that hung on it, until a full collection. Measured (two instances in one
+ * process, 20 publishes a turn each, heard by both): 1.4 MB of every 11 MB that
+ * were allocated grew old, and a publication took 19 µs; linked, nothing grows
+ * old, and it takes 13.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -53,7 +54,7 @@ export const make = (limit: Duration.Duration): Effect.Effect<Deadlines, never, 
       else previous.next = next
       if (next === undefined) newest = previous
       else next.previous = previous
-      // One that has grown old keeps no other one.
+      // Or one that has grown old would keep all that came after it.
       wait.previous = undefined
       wait.next = undefined
     }
