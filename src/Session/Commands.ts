@@ -4,7 +4,7 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import type * as Broker from "../Broker.ts"
 import * as History from "../History.ts"
-import * as Hooks from "../Hooks.ts"
+import type * as Hooks from "../Hooks.ts"
 import { value } from "../internal/exit.ts"
 import * as Namespace from "../Namespace.ts"
 import * as Codes from "../protocol/Codes.ts"
@@ -41,20 +41,18 @@ const whatOf = ({
   `${method} ${JSON.stringify(params.channel)}`
 
 /** A command that is being carried out. */
-export interface Deciding<A> {
-  /** What a hook has decided of it: asked once, whichever way it takes. */
-  decision: Effect.Effect<A, Hooks.Rejected> | undefined
+export interface Deciding {
+  /** What a hook has decided of it, which is asked once, whichever way it takes. */
+  readonly decided: <A>(ask: () => Effect.Effect<A, Hooks.Rejected>) => Effect.Effect<A, Hooks.Rejected>
 }
 
 /** How the commands of all clients are carried out, but for `connect`; see `Task`. None of it fails. */
 export interface Commands {
-  readonly run: (asker: Asker, command: Carried, deciding: Deciding<Decided>) => Effect.Effect<void>
-  readonly now: (asker: Asker, command: Carried, deciding: Deciding<Decided>, turn: Turn) => boolean
+  readonly run: (asker: Asker, command: Carried, deciding: Deciding) => Effect.Effect<void>
+  readonly now: (asker: Asker, command: Carried, deciding: Deciding, turn: Turn) => boolean
 }
 
 type Carried = Exclude<Command.Command, { method: "connect" }>
-
-type Decided = Hooks.Granted | void
 
 /** Whether a command may start before the one before it is answered. */
 export const isPipelined = ({ method }: Command.Command): boolean => method === "publish"
@@ -82,9 +80,9 @@ export const make = (services: Services): Commands => {
   const maySubscribe = (
     asker: Asker,
     { data, params: { channel, token } }: Of<"subscribe">,
-    deciding: Deciding<Hooks.Granted | void>
+    deciding: Deciding
   ): Effect.Effect<Hooks.Granted | void, Hooks.Rejected> =>
-    (deciding.decision ??= Hooks.ask(() => hooks.onSubscribe({ client: asker.info(), channel, token, data })))
+    deciding.decided(() => hooks.onSubscribe({ client: asker.info(), channel, token, data }))
 
   /** Tells a client that it has joined; what is left to do where it has not. */
   const joined = (
@@ -98,7 +96,7 @@ export const make = (services: Services): Commands => {
     return undefined
   }
 
-  const subscribe = (asker: Asker, command: Of<"subscribe">, deciding: Deciding<Decided>): Effect.Effect<void> =>
+  const subscribe = (asker: Asker, command: Of<"subscribe">, deciding: Deciding): Effect.Effect<void> =>
     onChannel(asker, command, (channel, what) => {
       const { id, params } = command
       const { answers, subscriptions } = asker
@@ -118,7 +116,7 @@ export const make = (services: Services): Commands => {
       }).pipe(Effect.scoped)
     })
 
-  const subscribeNow = (asker: Asker, command: Of<"subscribe">, deciding: Deciding<Decided>, turn: Turn): boolean => {
+  const subscribeNow = (asker: Asker, command: Of<"subscribe">, deciding: Deciding, turn: Turn): boolean => {
     const { params } = command
     const { channel } = params
     const { answers, subscriptions } = asker
@@ -162,11 +160,11 @@ export const make = (services: Services): Commands => {
     asker: Asker,
     channel: string,
     data: string,
-    deciding: Deciding<Decided>
-  ): Effect.Effect<Decided, Hooks.Rejected> =>
-    (deciding.decision ??= Hooks.ask(() =>
+    deciding: Deciding
+  ): Effect.Effect<void, Hooks.Rejected> =>
+    deciding.decided(() =>
       hooks.onPublish({ client: asker.info(), channel, data, subscribed: asker.subscriptions.has(channel) })
-    ))
+    )
 
   const invalid = (
     asker: Asker,
@@ -175,7 +173,7 @@ export const make = (services: Services): Commands => {
     what: string
   ): Effect.Effect<void> => asker.answers.refuse(id, refusalOfPublication(error), what, error.message)
 
-  const publish = (asker: Asker, command: Of<"publish">, deciding: Deciding<Decided>): Effect.Effect<void> =>
+  const publish = (asker: Asker, command: Of<"publish">, deciding: Deciding): Effect.Effect<void> =>
     onChannel(asker, command, (channel, what) => {
       const { id, data } = command
       const { answers, subscriptions } = asker
@@ -191,7 +189,7 @@ export const make = (services: Services): Commands => {
       )
     })
 
-  const publishNow = (asker: Asker, command: Of<"publish">, deciding: Deciding<Decided>, turn: Turn): boolean => {
+  const publishNow = (asker: Asker, command: Of<"publish">, deciding: Deciding, turn: Turn): boolean => {
     const { id, data } = command
     const { channel } = command.params
     // What is refused is logged, in a fiber.

@@ -59,13 +59,13 @@ const side = (run: Effect.Effect<void>, lane = "/refused"): Task => ({
 })
 
 /** A command of a client while it is carried out: the task, and the turn that it has. */
-class Carrying implements Task, Turn, Commands.Deciding<any> {
+class Carrying implements Task, Turn, Commands.Deciding {
   readonly command: Command.Command
   readonly lane: string
   readonly exclusive: boolean
   readonly isHeavy: boolean
   readonly isPipelined: boolean
-  decision: Commands.Deciding<any>["decision"]
+  #decision: Effect.Effect<unknown, Hooks.Rejected> | undefined
   readonly #client: Protocol
   #turn: Turn | undefined
 
@@ -89,6 +89,12 @@ class Carrying implements Task, Turn, Commands.Deciding<any> {
   now(turn: Turn): boolean {
     this.#turn = turn
     return this.#client.now(this)
+  }
+
+  decided<A>(ask: () => Effect.Effect<A, Hooks.Rejected>): Effect.Effect<A, Hooks.Rejected> {
+    this.#decision ??= Hooks.ask(ask)
+    // A command asks one question only.
+    return this.#decision as Effect.Effect<A, Hooks.Rejected>
   }
 
   passOn(): void {
@@ -240,19 +246,17 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
 
   #mayConnect(
     { data, params: { token } }: Of<"connect">,
-    deciding: Commands.Deciding<Hooks.Accepted>
+    deciding: Commands.Deciding
   ): Effect.Effect<Hooks.Accepted, Hooks.Rejected> {
-    if (deciding.decision !== undefined) return deciding.decision
-    const request = this.#request
-    // Not kept any longer: its headers are most of what a connection would hold.
-    this.#request = NO_REQUEST
-    deciding.decision = Hooks.ask(() =>
-      this.#shared.hooks.onConnect({ client: this.outlet.id, kind: "protocol", token, data, ...request })
-    )
-    return deciding.decision
+    return deciding.decided(() => {
+      const request = this.#request
+      // Not kept any longer: its headers are most of what a connection would hold.
+      this.#request = NO_REQUEST
+      return this.#shared.hooks.onConnect({ client: this.outlet.id, kind: "protocol", token, data, ...request })
+    })
   }
 
-  #connect(command: Of<"connect">, deciding: Commands.Deciding<Hooks.Accepted>): Effect.Effect<void> {
+  #connect(command: Of<"connect">, deciding: Commands.Deciding): Effect.Effect<void> {
     return Effect.matchEffect(this.#mayConnect(command, deciding), {
       onFailure: (rejected) => {
         const told = this.answers.reject(command.id, rejected, "connect")
@@ -262,7 +266,7 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
     })
   }
 
-  #connectNow(command: Of<"connect">, deciding: Commands.Deciding<Hooks.Accepted>, turn: Turn): boolean {
+  #connectNow(command: Of<"connect">, deciding: Commands.Deciding, turn: Turn): boolean {
     if (this.#shared.publisher.isTraced) return false
     const accepted = value(this.#mayConnect(command, deciding))?.value
     if (accepted === undefined || (accepted.channels ?? []).length > 0) return false

@@ -53,6 +53,7 @@ const PROTOCOL: Target = { _tag: "Protocol" }
 
 /** The target of a request path; `undefined` where the path is not ours. */
 const target = (url: string): Target | undefined => {
+  if (url === PROTOCOL_PATH) return PROTOCOL
   const [path = "", query = ""] = url.split("?", 2)
   if (path === PROTOCOL_PATH) return PROTOCOL
   if (!path.startsWith(PLAIN_PATH)) return undefined
