@@ -35,6 +35,7 @@ import {
 import * as Tracing from "../Tracing.ts"
 import { version } from "../version.ts"
 import { Answers } from "./Answers.ts"
+import { Carrying, channelOf, laneOf } from "./Carrying.ts"
 import * as Commands from "./Commands.ts"
 import * as ServerSide from "./ServerSide.ts"
 import { Subscriptions } from "./Subscriptions.ts"
@@ -44,67 +45,12 @@ type Of<M extends Command.Command["method"]> = Extract<Command.Command, { method
 /** A client whose `connect` was refused is given this long to leave by itself. */
 const REFUSED_CLOSE_DELAY = Duration.seconds(1)
 
-const channelOf = (command: Exclude<Command.Line, { method: "pong" }>): string | undefined =>
-  "params" in command && "channel" in command.params ? command.params.channel : undefined
-
-/** Answers of one lane come in the order of its commands. */
-const laneOf = (command: Exclude<Command.Line, { method: "pong" }>): string =>
-  channelOf(command) ?? `/${command.method}`
-
 const side = (run: Effect.Effect<void>, lane = "/refused"): Task => ({
   lane,
   exclusive: false,
   isHeavy: false,
   run: () => run
 })
-
-/** A command of a client while it is carried out: the task, and the turn that it has. */
-class Carrying implements Task, Turn, Commands.Deciding {
-  readonly command: Command.Command
-  readonly lane: string
-  readonly exclusive: boolean
-  readonly isHeavy: boolean
-  readonly isPipelined: boolean
-  #decision: Effect.Effect<unknown, Hooks.Rejected> | undefined
-  readonly #client: Protocol
-  #turn: Turn | undefined
-
-  constructor(client: Protocol, command: Command.Command) {
-    const { method, params } = command
-    this.#client = client
-    this.command = command
-    this.lane = laneOf(command)
-    this.exclusive = method === "connect"
-    this.isHeavy =
-      method === "presence" ||
-      (method === "history" && params.limit !== 0) ||
-      (method === "subscribe" && params.recover)
-    this.isPipelined = Commands.isPipelined(command)
-  }
-
-  run(): Effect.Effect<void> {
-    return this.#client.run(this)
-  }
-
-  now(turn: Turn): boolean {
-    this.#turn = turn
-    return this.#client.now(this)
-  }
-
-  decided<A>(ask: () => Effect.Effect<A, Hooks.Rejected>): Effect.Effect<A, Hooks.Rejected> {
-    this.#decision ??= Hooks.ask(ask)
-    // A command asks one question only.
-    return this.#decision as Effect.Effect<A, Hooks.Rejected>
-  }
-
-  passOn(): void {
-    this.#turn?.passOn()
-  }
-
-  done(rest?: Effect.Effect<void>): void {
-    this.#turn?.done(rest && this.#client.rest(this.command, rest))
-  }
-}
 
 /** What all sessions of a server share. */
 interface Shared extends Services {
