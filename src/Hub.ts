@@ -100,8 +100,14 @@ const SLICE_DELIVERIES = 128 * 1024
 /** What is held back in all channels with history, while something before it is read. */
 const HELD_BYTES = 32 * 1024 * 1024
 
-/** What is remembered in all channels with history, for those who come back together; beyond that they read it. */
-const REMEMBERED_BYTES = 32 * 1024 * 1024
+/**
+ * What is remembered in all channels with history, for those who come back
+ * together; beyond that they read it. Counted are the characters of each
+ * publication and what it takes beside them. Each may be there twice, as it came
+ * and as it is written to newcomers: 32 MiB, more where not all of it is Latin-1.
+ */
+const REMEMBERED_BYTES = 16 * 1024 * 1024
+const REMEMBERED_OVERHEAD = 512
 
 /** A publication for a channel, or the place at which it begins anew. */
 interface Arrival {
@@ -139,7 +145,7 @@ const make = Effect.gen(function* () {
   }
   const shared = {
     held: { maxBytes: HELD_BYTES, bytes: 0 },
-    remembered: { maxBytes: REMEMBERED_BYTES, bytes: 0 }
+    remembered: { maxBytes: REMEMBERED_BYTES, bytes: 0, each: REMEMBERED_OVERHEAD }
   }
   let inbox: Array<Arrival> = []
   let inboxBytes = 0
@@ -277,7 +283,7 @@ const make = Effect.gen(function* () {
     // What was removed meanwhile, nobody has told of.
     resync: Effect.zipRight(
       Effect.sync(() => {
-        for (const entry of entries.values()) entry.forget()
+        for (const entry of entries.values()) entry.doubt()
       }),
       continuity.resync
     )

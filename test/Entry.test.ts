@@ -78,6 +78,15 @@ describe("Entry.join", () => {
     expect(large.join(subscription().one, since(1), page(1)).isRecovered).toBe(true)
   })
 
+  it("what was delivered meanwhile is kept also where the stream keeps less", () => {
+    const entry = new Entry("x", { ...retention, size: 1 }, LIMIT, unbounded())
+    entry.breakOff({ epoch: "e", offset: 5 })
+    entry.expect()
+    entry.deliver(range(6, 8))
+    const { isRecovered, publications } = entry.join(subscription().one, since(5), page(5))
+    expect([isRecovered, offsets(publications)]).toEqual([true, [6, 7, 8]])
+  })
+
   it("what was delivered while nobody joined is not kept", () => {
     const entry = entryAt(0)
     entry.unexpect()

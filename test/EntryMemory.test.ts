@@ -165,7 +165,7 @@ describe("Entry.remember", () => {
   })
 
   it("where all channels remember too much, this one forgets; nobody who joins loses anything by it", () => {
-    const shared = { ...unbounded(), remembered: { maxBytes: 4, bytes: 0 } }
+    const shared = { ...unbounded(), remembered: { maxBytes: 4, bytes: 0, each: 0 } }
     const entry = new Entry("x", retention, LIMIT, shared)
     entry.breakOff(place(5))
     remembering(entry, 2, page(5, range(3, 5)))

@@ -79,6 +79,19 @@ describe("Hub, newcomers who come one after the other", () => {
     })
   )
 
+  it.scoped("what was read before the link was lost, and is joined with after that, is not remembered", () =>
+    Effect.gen(function* () {
+      const { comes, reads, running, stub } = yield* inUse
+      const joined = yield* running.hub.prepare("x", since(2)).pipe(
+        Effect.tap(stub.sink?.resync ?? Effect.void),
+        Effect.map((prepared) => prepared.join(new Member())),
+        Effect.scoped
+      )
+      expect([joined.isRecovered, reads()]).toEqual([true, 1])
+      expect([yield* comes(2), reads()]).toEqual([range(3, 5), 2])
+    })
+  )
+
   it.scoped("what was not recovered is not remembered", () =>
     Effect.gen(function* () {
       const { comes, reads, running, stub } = yield* inUse
@@ -151,6 +164,37 @@ describe("Hub.forget", () => {
       )
       expect(joined).toMatchObject({ isRecovered: false, publications: [] })
       expect([yield* comes(2), reads()]).toEqual([undefined, 2])
+    })
+  )
+
+  it.scoped("what was heard before and is delivered after it is not remembered, whoever joins in between", () =>
+    Effect.gen(function* () {
+      const { comes, member, reads, running, stub } = yield* inUse
+      // In the hub's inbox: the fan-out is due at the end of this turn of the event loop.
+      stub.publish()
+      stub.kept = []
+      running.hub.forget("x")
+      expect([yield* comes(5), member.log]).toEqual([[], []])
+      yield* member.gets("e1:6")
+      expect([yield* comes(5), reads()]).toEqual([undefined, 2])
+    })
+  )
+
+  it.scoped("what was read before, and heard but not delivered, is remembered by nobody who joins after it", () =>
+    Effect.gen(function* () {
+      const { comes, member, reads, running, stub } = yield* inUse
+      const joined = yield* running.hub.prepare("x", since(5)).pipe(
+        Effect.map((prepared) => {
+          stub.publish()
+          stub.kept = []
+          running.hub.forget("x")
+          return prepared.join(new Member())
+        }),
+        Effect.scoped
+      )
+      expect(joined).toMatchObject({ isRecovered: true, publications: [] })
+      yield* member.gets("e1:6")
+      expect([yield* comes(5), reads()]).toEqual([undefined, 2])
     })
   )
 

@@ -1,7 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as FastCheck from "effect/FastCheck"
-import { Tail } from "../src/Hub/Tail.ts"
-import type { Budget } from "../src/Hub/Sequence.ts"
+import { type MemoryBudget, Tail } from "../src/Hub/Tail.ts"
 import type { Publication } from "../src/protocol/Publication.ts"
 
 const at = (offset: number, size = 1): Publication => ({ data: "x".repeat(size), json: false, epoch: "e", offset })
@@ -16,8 +15,8 @@ const offsets = (publications: ReadonlyArray<Publication>): ReadonlyArray<number
 
 const LIMIT = { publications: 5, bytes: 10 }
 
-const make = (maxBytes = Infinity) => {
-  const budget: Budget = { maxBytes, bytes: 0 }
+const make = (maxBytes = Infinity, each = 0) => {
+  const budget: MemoryBudget = { maxBytes, bytes: 0, each }
   const another = () => new Tail(LIMIT, budget)
   return { another, budget, tail: another() }
 }
@@ -107,6 +106,18 @@ describe("Tail.replace, Tail.keep", () => {
     expect([budget.bytes, tail.isTooMuch]).toEqual([0, false])
     tail.clear()
     expect(budget.bytes).toBe(0)
+  })
+
+  it("publications count beside their text, as many as there are", () => {
+    const { another, budget, tail } = make(350, 100)
+    expect([tail.replace(range(5, 7)), budget.bytes]).toEqual([true, 303])
+    expect([another().replace([at(9, 0)]), budget.bytes]).toEqual([false, 303])
+    tail.push(at(8, 10))
+    // Only that one has room within the limit of a channel.
+    expect([held(tail), budget.bytes, tail.isTooMuch]).toEqual([[7, [8]], 110, false])
+    expect([tail.keep(), another().replace(range(8, 9)), budget.bytes]).toEqual([true, true, 312])
+    tail.clear()
+    expect(budget.bytes).toBe(202)
   })
 
   it("what is delivered then is counted as well, also where there was nothing or nothing is left", () => {

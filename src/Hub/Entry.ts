@@ -9,7 +9,7 @@ import type { Insufficiency } from "../Metrics.ts"
 import * as Json from "../protocol/Json.ts"
 import type { Publication } from "../protocol/Publication.ts"
 import { type Budget, Sequence } from "./Sequence.ts"
-import { Tail, type TailLimit } from "./Tail.ts"
+import { type MemoryBudget, Tail, type TailLimit } from "./Tail.ts"
 
 /** How a subscription wants publications: the bare `data`, or pushes of the client protocol. */
 export type Encoding = "plain" | "protocol"
@@ -50,7 +50,7 @@ export interface Shared {
   /** What is held back while something before it is read. */
   readonly held: Budget
   /** What is remembered for newcomers. */
-  readonly remembered: Budget
+  readonly remembered: MemoryBudget
 }
 
 /** One time that an entry remembers something. */
@@ -80,6 +80,7 @@ export class Entry {
   #delivered: History.Position | undefined
   #breaks = 0
   #removals = 0
+  #doubts = 0
   #joining = 0
   readonly #tail: Tail | undefined
   /** What is remembered of the past, also while nobody joins. */
@@ -91,9 +92,7 @@ export class Entry {
     this.retention = retention
     this.sequence = retention === undefined ? undefined : new Sequence(shared.held)
     this.#limit = limit
-    // More than the stream keeps is not to be had from the instance either.
-    const publications = Math.min(limit.publications, retention?.size ?? 0)
-    this.#tail = retention && new Tail({ ...limit, publications }, shared.remembered)
+    this.#tail = retention && new Tail(limit, shared.remembered)
   }
 
   get delivered(): History.Position | undefined {
@@ -212,7 +211,11 @@ export class Entry {
    * while: a read is also what shows that this instance has missed something.
    */
   recalls(since: History.Position): boolean {
-    return this.#memory !== undefined && since.offset >= this.#memory.after && this.#covers(since)
+    const { delivered, retention } = this
+    if (this.#memory === undefined || delivered === undefined || retention === undefined) return false
+    // More than the stream keeps is not to be had from the instance either.
+    const isKept = delivered.offset - since.offset <= retention.size
+    return isKept && since.offset >= this.#memory.after && this.#covers(since)
   }
 
   /** Whether all that was delivered since a position is at hand. */
@@ -251,6 +254,16 @@ export class Entry {
   /** How often the past was removed. */
   get removals(): number {
     return this.#removals
+  }
+
+  /** The link was lost: the past may have been removed meanwhile. What was read before is not remembered, now or later. */
+  doubt(): void {
+    this.#doubts++
+    this.forget()
+  }
+
+  get doubts(): number {
+    return this.#doubts
   }
 
   /** Whether this instance has got as far as a newcomer that has read `page`, so that it can join. */

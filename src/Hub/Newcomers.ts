@@ -30,6 +30,20 @@ const ABREAST_TIMEOUT = Duration.seconds(1)
  */
 const MEMORY = Duration.seconds(1)
 
+/** What a newcomer has read. */
+interface Read {
+  readonly page: History.Page
+  /** It came just now, so that what it holds may be remembered from now on. */
+  readonly isRecent: boolean
+  /** Of the entry, when it was asked for. */
+  readonly removals: number
+  readonly doubts: number
+}
+
+/** Whether a channel has got as far as a stream was when it was read. */
+const isReached = (position: History.Position | undefined, page: History.Page): boolean =>
+  position !== undefined && position.offset >= page.offset
+
 /** Everything that can fail is done: the channel is heard, and the past that was wanted is read. */
 export interface Prepared {
   /**
@@ -117,22 +131,20 @@ export const make = (
       return stop
     }
 
-    /** `isRecent`: the page came just now, so that what it holds may be remembered from now on. */
-    const prepared = (
-      entry: Entry,
-      want: Want,
-      page: History.Page | undefined,
-      isRecent: boolean,
-      removals: number
-    ): Prepared => ({
+    const prepared = (entry: Entry, want: Want, read: Read | undefined): Prepared => ({
       join: (subscription) => {
         metrics.subscriptions.add()
+        if (read === undefined) return entry.join(subscription, want, undefined)
+        const { doubts, isRecent, page, removals } = read
         // What was removed since is no part of the past any more.
-        const isRemoved = page !== undefined && entry.removals !== removals
+        const isRemoved = entry.removals !== removals
         const joined = entry.join(subscription, want, isRemoved ? { ...page, publications: [] } : page)
-        const isRead = page !== undefined && want !== undefined && "since" in want && joined.isRecovered
-        const memory = isRead && isRecent ? entry.remember(want.since, joined.publications) : undefined
-        if (memory !== undefined) memories.begin(() => entry.forget(memory))
+        // Not where something that is in the page is still to be delivered here: it may be removed by then.
+        const isUpToDate = isRecent && !isRemoved && entry.doubts === doubts && isReached(joined.position, page)
+        if (isUpToDate && want !== undefined && "since" in want && joined.isRecovered) {
+          const memory = entry.remember(want.since, joined.publications)
+          if (memory !== undefined) memories.begin(() => entry.forget(memory))
+        }
         return joined
       }
     })
@@ -166,9 +178,9 @@ export const make = (
       done: (prepared: Exit.Exit<Prepared, Broker.BrokerError>) => void
     ): (() => void) => {
       const range = rangeOf(entry, want, maxBytes)
-      const { channel, removals, retention } = entry
+      const { channel, doubts, removals, retention } = entry
       if (range === undefined || retention === undefined) {
-        done(Exit.succeed(prepared(entry, want, undefined, false, removals)))
+        done(Exit.succeed(prepared(entry, want, undefined)))
         return constVoid
       }
       let stop: () => void = constVoid
@@ -179,7 +191,11 @@ export const make = (
         // To begin takes a turn of the event loop; to wait for what is on its way may take long.
         const isRecent = entry.delivered === undefined || entry.isAbreast(page, want)
         stop = abreast(entry, page, want, (isAbreast) =>
-          done(isAbreast ? Exit.succeed(prepared(entry, want, page, isRecent, removals)) : Exit.fail(isBehind(entry)))
+          done(
+            isAbreast
+              ? Exit.succeed(prepared(entry, want, { page, isRecent, removals, doubts }))
+              : Exit.fail(isBehind(entry))
+          )
         )
       })
       return () => {

@@ -8,6 +8,12 @@ import type * as History from "../History.ts"
 import { type Publication, weight } from "../protocol/Publication.ts"
 import type { Budget } from "./Sequence.ts"
 
+/** Of what is remembered without need in all channels together. */
+export interface MemoryBudget extends Budget {
+  /** What a publication counts for beside its text. */
+  readonly each: number
+}
+
 /** The most that is remembered of a channel. */
 export interface TailLimit {
   readonly publications: number
@@ -17,8 +23,7 @@ export interface TailLimit {
 /** Publications with offsets that follow each other, up to the one that was delivered last. */
 export class Tail {
   readonly #limit: TailLimit
-  /** Of what channels remember without need. */
-  readonly #budget: Budget
+  readonly #budget: MemoryBudget
   #publications: Array<Publication> = []
   #bytes = 0
   /** Whether it has its part of the budget, which is as much as it holds. */
@@ -26,7 +31,7 @@ export class Tail {
   /** The last answer, which all get who ask for the same. */
   #after: { readonly offset: number; readonly publications: ReadonlyArray<Publication> } | undefined
 
-  constructor(limit: TailLimit, budget: Budget) {
+  constructor(limit: TailLimit, budget: MemoryBudget) {
     this.#limit = limit
     this.#budget = budget
   }
@@ -49,24 +54,22 @@ export class Tail {
 
   /** Appends what was delivered; the oldest go where it is too much. */
   push(publication: Publication): void {
+    const before = this.#cost
     this.#after = undefined
     this.#publications.push(publication)
-    let added = weight(publication)
-    this.#bytes += added
+    this.#bytes += weight(publication)
     while (this.#publications.length > this.#limit.publications || this.#bytes > this.#limit.bytes) {
       const first = this.#publications.shift()
-      const gone = first === undefined ? 0 : weight(first)
-      this.#bytes -= gone
-      added -= gone
+      this.#bytes -= first === undefined ? 0 : weight(first)
     }
-    if (this.#isCounted) this.#budget.bytes += added
+    if (this.#isCounted) this.#budget.bytes += this.#cost - before
   }
 
   /** Remembers these instead, which end where it does; `false`: nothing is changed, since there is no room for them. */
   replace(publications: ReadonlyArray<Publication>): boolean {
     const bytes = publications.reduce((sum, one) => sum + weight(one), 0)
     if (publications.length > this.#limit.publications || bytes > this.#limit.bytes) return false
-    if (!this.#count(bytes)) return false
+    if (!this.#count(bytes + this.#budget.each * publications.length)) return false
     this.#after = undefined
     this.#publications = Array.from(publications)
     this.#bytes = bytes
@@ -75,7 +78,7 @@ export class Tail {
 
   /** Remembers what it has, as `replace` does. */
   keep(): boolean {
-    return this.#count(this.#bytes)
+    return this.#count(this.#cost)
   }
 
   /** Whether more is remembered than the budget has room for. */
@@ -84,16 +87,21 @@ export class Tail {
   }
 
   clear(): void {
-    if (this.#isCounted) this.#budget.bytes -= this.#bytes
+    if (this.#isCounted) this.#budget.bytes -= this.#cost
     this.#isCounted = false
     this.#after = undefined
     this.#publications = []
     this.#bytes = 0
   }
 
+  /** What it counts for. */
+  get #cost(): number {
+    return this.#bytes + this.#budget.each * this.#publications.length
+  }
+
   /** Takes so much of the budget in place of what it has of it, if there is room. */
   #count(bytes: number): boolean {
-    const others = this.#budget.bytes - (this.#isCounted ? this.#bytes : 0)
+    const others = this.#budget.bytes - (this.#isCounted ? this.#cost : 0)
     if (others + bytes > this.#budget.maxBytes) return false
     this.#budget.bytes = others + bytes
     this.#isCounted = true

@@ -9,7 +9,7 @@ import type { Publication } from "../../src/protocol/Publication.ts"
 /** What an entry shares with others, in a test that is not about that. */
 export const unbounded = (): Shared => ({
   held: { maxBytes: Infinity, bytes: 0 },
-  remembered: { maxBytes: Infinity, bytes: 0 }
+  remembered: { maxBytes: Infinity, bytes: 0, each: 0 }
 })
 
 export const retention = { size: 100, ttl: Duration.minutes(5), metaTtl: Duration.hours(1) }
