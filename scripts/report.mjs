@@ -27,6 +27,17 @@ for (const [name, { testResults }] of ran) {
   process.stdout.write(`end-to-end, ${NAMES[name].padEnd(14)} ${tests} tests, ${passed} passed, ${failed} failed\n`)
 }
 
+const failures = ({ testResults }) =>
+  testResults.flatMap(({ assertionResults, message, name, status }) => {
+    const tests = assertionResults.filter((test) => test.status === "failed")
+    const texts = tests.map(({ failureMessages, fullName }) => `${fullName}\n${failureMessages.join("\n")}`)
+    return (status === "failed" && tests.length === 0 ? [message] : texts).map((text) => `${basename(name)}: ${text}`)
+  })
+
+for (const [name, report] of ran) {
+  for (const failure of failures(report)) process.stdout.write(`FAILED under ${NAMES[name]}: ${failure}\n`)
+}
+
 let passed = 0
 let failed = reports.length - ran.length
 for (const [, report] of ran) {

@@ -57,7 +57,7 @@ if (isSuite) rmSync(PASSED, { force: true })
 const env = { ...process.env, ...need() }
 
 const tests = () => {
-  if (isSuite) return test("node", "test", env) || endToEnd("deno", env)
+  if (isSuite) return [test("node", "test", env), endToEnd("deno", env)].find((status) => status !== 0) ?? 0
   if (args[0] !== "--end-to-end") return test("node", "part", env, args)
   const unknown = args.slice(1).find((name) => !Object.hasOwn(RUNTIMES, name))
   if (unknown !== undefined || args.length === 1) {
