@@ -68,11 +68,17 @@ export interface PublishOptions {
   readonly retention?: History.Retention
   /** A publish with a key that was accepted in the channel in the last `IDEMPOTENCY_WINDOW` is not accepted again. */
   readonly idempotencyKey?: string
+}
+
+/** Who publishes without a fiber; `E`: what it may fail with. Nothing here waits or throws. */
+export interface Publishing<E = BrokerError> {
   /**
-   * Called in the step in which its place in the order is settled, where that
-   * is before it is accepted: what is published from then on comes after it.
+   * Its place in the order is settled: what is published from now on comes after
+   * it. Called where that is before it is accepted, and in the step in which it is.
    */
-  readonly onSent?: () => void
+  readonly sent: () => void
+  /** It is accepted, or not. Called once, maybe within the call that publishes. */
+  readonly done: (result: Exit.Exit<History.Position | undefined, E>) => void
 }
 
 /** How long a broker knows an idempotency key. */
@@ -112,15 +118,14 @@ export class Broker extends Context.Tag("fanfare/Broker")<
       options?: PublishOptions
     ) => Effect.Effect<History.Position | undefined, BrokerError>
     /**
-     * Publishes as `publish` does, without a fiber; `done` is called once,
-     * maybe within this call. `false`: it would have to wait, and nothing was
-     * done. Never waits, never throws.
+     * Publishes as `publish` does, without a fiber. `false`: it would have to
+     * wait, and nothing was done. Never waits, never throws.
      */
     readonly unsafePublish: (
       channel: string,
       publication: Publication,
       options: PublishOptions,
-      done: (result: Exit.Exit<History.Position | undefined, BrokerError>) => void
+      publishing: Publishing
     ) => boolean
     /** Reads publications of a stream. A channel without one gets it by this, so that it has an epoch. */
     readonly history: (kept: Kept, range: History.Range) => Effect.Effect<History.Page, BrokerError>
@@ -234,9 +239,9 @@ const makeMemory = Effect.gen(function* () {
   return Broker.of({
     name: "memory",
     publish,
-    unsafePublish: (channel, publication, options, done) => {
+    unsafePublish: (channel, publication, options, publishing) => {
       if (mustWait(channel)) return false
-      done(Exit.succeed(accept(channel, publication, options)))
+      publishing.done(Exit.succeed(accept(channel, publication, options)))
       return true
     },
     history: ({ channel, retention }, range) => Effect.sync(() => streams.read(now(), channel, retention, range)),

@@ -24,7 +24,7 @@ import { constVoid } from "effect/Function"
 import * as HashMap from "effect/HashMap"
 import { Buffer } from "node:buffer"
 import * as Frame from "./Frame.ts"
-import type * as Hub from "./Hub.ts"
+import * as Hub from "./Hub.ts"
 import { Inbox, type Owner } from "./Inbox.ts"
 import { atMost } from "./internal/time.ts"
 import { Liveness } from "./Liveness.ts"
@@ -123,6 +123,7 @@ export class Connection implements Hub.Writer, Outlet, Owner {
     // While the socket takes what is written, the mailbox is emptied instead of overflowing.
     let rest = frame
     while (this.#mailbox.room(rest) < Frame.count(rest) && this.#writable) {
+      this.#hub.giveBack()
       const fit = this.#mailbox.room(rest)
       if (fit > 0) this.#mailbox.offer(Frame.slice(rest, 0, fit), kind)
       rest = Frame.slice(rest, fit, Frame.count(rest))
@@ -134,6 +135,8 @@ export class Connection implements Hub.Writer, Outlet, Owner {
       this.#metrics.dropped.mailbox_full.add(dropped)
       if (this.#config.overflow === "disconnect") this.end(Codes.slow, "mailbox full")
     }
+    // Where the socket takes nothing, there is nothing to wait for.
+    if (this.#mailbox.bytes >= Hub.CONNECTION_BYTES && this.#writable) this.#hub.giveBack()
     this.#touch()
     return dropped === 0
   }

@@ -81,15 +81,13 @@ export class Publisher extends Context.Tag("fanfare/Publisher")<
     /** Whether publishes are traced, and so are the commands that lead to them. */
     readonly isTraced: boolean
     /**
-     * The same without a fiber; `done` is called once, maybe within this call.
-     * `onSent`: see `Broker.PublishOptions`. `false`: that cannot be, since it
-     * would have to wait or is traced, and nothing was done.
+     * The same without a fiber. `false`: that cannot be, since it would have to
+     * wait or is traced, and nothing was done.
      */
     readonly unsafePublishRaw: (
       channel: string,
       publication: Publication.Publication,
-      onSent: () => void,
-      done: (result: Exit.Exit<History.Position | undefined, Broker.BrokerError | InvalidPublication>) => void
+      publishing: Broker.Publishing<Broker.BrokerError | InvalidPublication>
     ) => boolean
     /**
      * Pushes a JSON value to every connection of a user that speaks the client
@@ -159,7 +157,7 @@ const make = Effect.gen(function* () {
     channel: string,
     publication: Publication.Publication,
     { tags, skipHistory, idempotencyKey }: Options,
-    { onSent, traceparent }: { readonly onSent?: () => void; readonly traceparent?: string | undefined }
+    traceparent?: string
   ): readonly [Publication.Publication, Broker.PublishOptions] => {
     const retention = skipHistory === true ? undefined : Namespace.retention(config.channel, channel)
     const { offset: _offset, epoch: _epoch, traceparent: _traceparent, ...content } = publication
@@ -167,8 +165,7 @@ const make = Effect.gen(function* () {
       { ...content, ...(tags === undefined ? {} : { tags }), ...(traceparent === undefined ? {} : { traceparent }) },
       {
         ...(retention === undefined ? {} : { retention }),
-        ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
-        ...(onSent === undefined ? {} : { onSent })
+        ...(idempotencyKey === undefined ? {} : { idempotencyKey })
       }
     ]
   }
@@ -185,7 +182,7 @@ const make = Effect.gen(function* () {
         const invalid = check(channel, publication.data) ?? checkOptions(channel, options)
         if (invalid !== undefined) return Effect.fail(invalid)
         const began = performance.now()
-        const accepted = broker.publish(channel, ...prepare(channel, publication, options, { traceparent }))
+        const accepted = broker.publish(channel, ...prepare(channel, publication, options, traceparent))
         return Effect.tapBoth(accepted, {
           onSuccess: () => Effect.sync(() => answered("accepted", began)),
           onFailure: () => Effect.sync(() => answered("failed", began))
@@ -195,18 +192,33 @@ const make = Effect.gen(function* () {
 
   const isTraced = yield* Tracing.isOn
 
-  const unsafePublishRaw: Context.Tag.Service<Publisher>["unsafePublishRaw"] = (channel, publication, onSent, done) => {
+  /** One that is under way without a fiber: a single object, see `Broker/InFlight`. */
+  class Timed implements Broker.Publishing {
+    readonly #began = performance.now()
+    readonly #publishing: Broker.Publishing<Broker.BrokerError | InvalidPublication>
+
+    constructor(publishing: Broker.Publishing<Broker.BrokerError | InvalidPublication>) {
+      this.#publishing = publishing
+    }
+
+    sent(): void {
+      this.#publishing.sent()
+    }
+
+    done(result: Exit.Exit<History.Position | undefined, Broker.BrokerError>): void {
+      answered(Exit.isSuccess(result) ? "accepted" : "failed", this.#began)
+      this.#publishing.done(result)
+    }
+  }
+
+  const unsafePublishRaw: Context.Tag.Service<Publisher>["unsafePublishRaw"] = (channel, publication, publishing) => {
     if (isTraced) return false
     const invalid = check(channel, publication.data)
     if (invalid !== undefined) {
-      done(Exit.fail(invalid))
+      publishing.done(Exit.fail(invalid))
       return true
     }
-    const began = performance.now()
-    return broker.unsafePublish(channel, ...prepare(channel, publication, {}, { onSent }), (result) => {
-      answered(Exit.isSuccess(result) ? "accepted" : "failed", began)
-      done(result)
-    })
+    return broker.unsafePublish(channel, ...prepare(channel, publication, {}), new Timed(publishing))
   }
 
   return Publisher.of({

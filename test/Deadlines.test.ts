@@ -11,7 +11,7 @@ const LIMIT = Duration.seconds(1)
 const setup = Effect.gen(function* () {
   const deadlines = yield* Deadlines.make(LIMIT)
   const expired: Array<string> = []
-  return { expired, begin: (name: string) => deadlines.begin(() => void expired.push(name)) }
+  return { expired, begin: (name: string) => deadlines.call(() => void expired.push(name)) }
 })
 
 describe("Deadlines", () => {
@@ -78,12 +78,12 @@ describe("Deadlines", () => {
       const deadlines = yield* Deadlines.make(LIMIT)
       const expired: Array<string> = []
       const ends: Array<() => void> = []
-      deadlines.begin(() => {
+      deadlines.call(() => {
         expired.push("a")
         for (const end of ends) end()
-        deadlines.begin(() => void expired.push("after a"))
+        deadlines.call(() => void expired.push("after a"))
       })
-      ends.push(deadlines.begin(() => void expired.push("b")))
+      ends.push(deadlines.call(() => void expired.push("b")))
       yield* TestClock.adjust("1 seconds")
       expect(expired).toEqual(["a"])
       yield* TestClock.adjust("1 seconds")
@@ -140,10 +140,10 @@ describe("Deadlines", () => {
     Effect.gen(function* () {
       const deadlines = yield* Deadlines.make(LIMIT)
       const expired: Array<string> = []
-      deadlines.begin(() => {
+      deadlines.call(() => {
         throw new Error("a fault of its own")
       })
-      deadlines.begin(() => void expired.push("b"))
+      deadlines.call(() => void expired.push("b"))
       yield* TestClock.adjust(LIMIT)
       expect(expired).toEqual(["b"])
     })

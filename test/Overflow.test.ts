@@ -90,6 +90,28 @@ describe("a mailbox that overflows", () => {
     })
   )
 
+  const bursts = [
+    { what: "in bytes", channels: 64, data: "x".repeat(60_000), turns: 30, client: {} },
+    { what: "in frames", channels: 1000, data: "x", turns: 15, client: { queue_max_frames: 64, channel_limit: 1000 } }
+  ]
+  for (const { channels, client, data, turns, what } of bursts) {
+    live(`is not what a burst over many channels makes of one whose socket keeps up: long ${what}`, () =>
+      Effect.gen(function* () {
+        const server = yield* Server.start({ config: { channel, client } })
+        const { socket, ask } = yield* raw(server)
+        const names = Array.from({ length: channels }, (_, index) => `bare:${index}`)
+        for (const name of names) yield* ask("subscribe", { channel: name })
+        const before = server.metrics.deliveryDuration.count
+        yield* Effect.forEach(names, (name) => server.publisher.publish(name, data), { discard: true })
+        yield* socket.gets(`{"push":{"channel":"bare:${channels - 1}"`)
+        expect(socket.received.filter((frame) => frame.startsWith('{"push"')).length).toBe(channels)
+        expect(server.metrics.dropped.mailbox_full.value).toBe(0)
+        // Its socket was waited for in between.
+        expect(server.metrics.deliveryDuration.count - before).toBeGreaterThanOrEqual(turns)
+      })
+    )
+  }
+
   live("in a channel without history it costs publications, which are counted, and nothing else", () =>
     Effect.gen(function* () {
       const server = yield* Server.start({ config: { channel } })

@@ -25,86 +25,133 @@ export const DEADLINE = Duration.seconds(1)
 const COMMANDS = 16_384
 const BYTES = 32 * 1024 * 1024
 
-/** A command: what it is about, for its errors, and what it costs. */
-export interface About {
-  readonly channel: string
-  /** What it does. */
+/** What commands do: the same for all that do it. */
+export interface Kind<R, A> {
+  /** For errors. */
   readonly what: string
-  readonly bytes: number
   /** What it means that the link broke before the answer. */
   readonly lost: BrokerFailure
+  /** What Redis's answer says. */
+  readonly read: (answer: R) => A
+}
+
+/** One command. */
+export interface About<R, A> {
+  readonly kind: Kind<R, A>
+  readonly channel: string
+  /** What it costs. */
+  readonly bytes: number
+}
+
+/** Who waits for an answer. */
+export interface Receiver<A> {
+  /** Called once. */
+  readonly done: (result: Exit.Exit<A, BrokerError>) => void
 }
 
 export const failure = (reason: BrokerFailure, channel: string, what: string, cause?: unknown): BrokerError =>
   new BrokerError({ reason, channel, message: `${what} "${channel}": ${reason}`, cause })
 
+const failed = <R, A>({ channel, kind }: About<R, A>, reason: BrokerFailure, cause?: unknown) =>
+  Exit.fail(failure(reason, channel, kind.what, cause))
+
 /** Commands on their way. */
 export interface InFlight {
   /** Runs a command at a link, within the bounds and the deadline. */
-  readonly send: <A>(
+  readonly send: <R, A>(
     at: Streams.Target | undefined,
-    about: About,
-    run: (at: Streams.Target) => Promise<A>
+    about: About<R, A>,
+    run: (at: Streams.Target) => Promise<R>
   ) => Effect.Effect<A, BrokerError>
-  /** The same without a fiber; `done` is called once, maybe within this call. */
-  readonly unsafeSend: <A>(
+  /** The same without a fiber; the receiver is told within this call, or later. */
+  readonly unsafeSend: <R, A>(
     at: Streams.Target | undefined,
-    about: About,
-    run: (at: Streams.Target) => Promise<A>,
-    done: (result: Exit.Exit<A, BrokerError>) => void
+    about: About<R, A>,
+    run: (at: Streams.Target) => Promise<R>,
+    receiver: Receiver<A>
   ) => void
 }
+
+/**
+ * A command without an answer yet. There may be thousands, and each collection of
+ * garbage copies them: so it is one object, and closes over nothing that is not
+ * needed any more.
+ */
+class Sent<R, A> extends Deadlines.Wait {
+  readonly about: About<R, A>
+  readonly receiver: Receiver<A>
+
+  constructor(about: About<R, A>, receiver: Receiver<A>) {
+    super()
+    this.about = about
+    this.receiver = receiver
+  }
+
+  expire(): void {
+    this.receiver.done(failed(this.about, "Timeout"))
+  }
+}
+
+/** Runs it; what it throws is a rejection. */
+const promised = <R>(run: (at: Streams.Target) => Promise<R>, at: Streams.Target): Promise<R> =>
+  Either.getOrElse(
+    Either.try(() => run(at)),
+    (defect) => Promise.reject(defect)
+  )
 
 export const make = ({
   limits
 }: Pick<Context.Tag.Service<Metrics.Metrics>, "limits">): Effect.Effect<InFlight, never, Scope.Scope> =>
   Effect.map(Deadlines.make(DEADLINE), (deadlines) => {
     let commands = 0
-    let bytesInAll = 0
+    let bytes = 0
 
-    const unsafeSend = <A>(
-      at: Streams.Target | undefined,
-      about: About,
-      run: (at: Streams.Target) => Promise<A>,
-      done: (result: Exit.Exit<A, BrokerError>) => void
-    ): void => {
-      const { bytes, channel, lost, what } = about
-      const fail = (reason: BrokerFailure, cause?: unknown): void =>
-        done(Exit.fail(failure(reason, channel, what, cause)))
-      if (at === undefined) return fail("NotLive")
-      if (commands >= COMMANDS || bytesInAll >= BYTES) {
+    /** Counted until Redis answers or the link is gone: a deadline does not take it off the wire. Returns whether that is news. */
+    const settle = <R, A>(sent: Sent<R, A>): boolean => {
+      commands--
+      bytes -= sent.about.bytes
+      const isNews = sent.isOn
+      deadlines.end(sent)
+      return isNews
+    }
+
+    const answered = <R, A>(sent: Sent<R, A>, answer: R): void => {
+      if (settle(sent)) sent.receiver.done(Exit.succeed(sent.about.kind.read(answer)))
+    }
+
+    const rejected = <R, A>(sent: Sent<R, A>, cause: unknown): void => {
+      const reason = Redis.isReply(cause) ? "Failed" : sent.about.kind.lost
+      if (settle(sent)) sent.receiver.done(failed(sent.about, reason, cause))
+    }
+
+    const follow = <R, A>(sent: Sent<R, A>, promise: Promise<R>): void => {
+      promise.then(
+        (answer) => answered(sent, answer),
+        (cause: unknown) => rejected(sent, cause)
+      )
+    }
+
+    const unsafeSend: InFlight["unsafeSend"] = (at, about, run, receiver) => {
+      if (at === undefined) return receiver.done(failed(about, "NotLive"))
+      if (commands >= COMMANDS || bytes >= BYTES) {
         limits.publishes_in_flight.add()
-        return fail("Overloaded")
+        return receiver.done(failed(about, "Overloaded"))
       }
       commands++
-      bytesInAll += bytes
-      let isOver = false
-      const end = deadlines.begin(() => {
-        isOver = true
-        fail("Timeout")
-      })
-      // Counted until Redis answers or the link is gone: a deadline does not take it off the wire.
-      const settle = (): boolean => {
-        end()
-        commands--
-        bytesInAll -= bytes
-        return !isOver
-      }
-      const onAnswer = (answer: A): void => {
-        if (settle()) done(Exit.succeed(answer))
-      }
-      const onRejection = (cause: unknown): void => {
-        if (settle()) fail(Redis.isReply(cause) ? "Failed" : lost, cause)
-      }
+      bytes += about.bytes
+      const sent = new Sent(about, receiver)
+      deadlines.begin(sent)
       at.client.cork()
-      const answer = Either.try(() => run(at))
-      if (Either.isLeft(answer)) onRejection(answer.left)
-      else answer.right.then(onAnswer, onRejection)
+      follow(sent, promised(run, at))
     }
 
     return {
       unsafeSend,
-      send: <A>(at: Streams.Target | undefined, about: About, run: (at: Streams.Target) => Promise<A>) =>
-        Effect.async<A, BrokerError>((resume) => unsafeSend(at, about, run, resume))
+      send: <R, A>(
+        at: Streams.Target | undefined,
+        about: About<R, A>,
+        run: (at: Streams.Target) => Promise<R>
+      ): Effect.Effect<A, BrokerError> =>
+        Effect.async<A, BrokerError>((resume) => unsafeSend(at, about, run, { done: resume }))
     }
   })

@@ -17,6 +17,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import { constUndefined, constVoid, identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
@@ -83,6 +84,11 @@ export const supervise = <E>(
     })
     return yield* Effect.forever(once)
   })
+
+const PUBLISH = { what: "publish", lost: "Failed", read: constUndefined } as const
+const APPEND = { what: "publish", lost: "Failed", read: Streams.positionOf } as const
+const REMOVE = { what: "remove the history of", lost: "Failed", read: constVoid } as const
+const SEND_CONTROL = { what: "send a control message", lost: "Failed", read: identity<number> } as const
 
 /** What the link's scripts are for: streams, and presence. */
 const scripts = { ...Streams.scripts, ...Entries.scripts }
@@ -237,18 +243,22 @@ const make = (url: Redacted.Redacted) =>
 
     /** A command that changes nothing: without its answer it is as if it had not been sent. */
     const query = <A>(channel: string, what: string, run: (at: Streams.Target) => Promise<A>) =>
-      Effect.suspend(() => send(target, { channel, what, bytes: 0, lost: "NotLive" }, run))
+      Effect.suspend(() => send(target, { kind: { what, lost: "NotLive", read: identity<A> }, channel, bytes: 0 }, run))
 
-    const unsafePublish: Context.Tag.Service<Broker>["unsafePublish"] = (channel, publication, options, done) => {
+    const unsafePublish: Context.Tag.Service<Broker>["unsafePublish"] = (channel, publication, options, publishing) => {
       const envelope = Envelope.encode(publication)
-      const about = { channel, what: "publish", bytes: Buffer.byteLength(envelope), lost: "Failed" } as const
-      unsafeSend(link && target, about, (at) => Streams.publish(at, channel, envelope, options), done)
+      const about = {
+        kind: options.retention === undefined ? PUBLISH : APPEND,
+        channel,
+        bytes: Buffer.byteLength(envelope)
+      }
+      unsafeSend(link && target, about, (at) => Streams.publish(at, channel, envelope, options, publishing), publishing)
       return true
     }
 
     const publish = (channel: string, publication: Publication, options: PublishOptions = {}) =>
       Effect.async<History.Position | undefined, BrokerError>((resume) => {
-        unsafePublish(channel, publication, options, resume)
+        unsafePublish(channel, publication, options, { sent: constVoid, done: resume })
       })
 
     const isSubscribed = (channel: string): boolean => link !== undefined && subscriptions.isHeard(keys.topic(channel))
@@ -281,8 +291,11 @@ const make = (url: Redacted.Redacted) =>
 
     const sharedLink = SharedLink.of({
       state,
-      run: (channel, what, changes, command) =>
-        Effect.suspend(() => send(target, { channel, what, bytes: 0, lost: changes ? "Failed" : "NotLive" }, command))
+      run: <A>(channel: string, what: string, changes: boolean, command: (at: Streams.Target) => Promise<A>) =>
+        Effect.suspend(() => {
+          const kind = { what, lost: changes ? "Failed" : "NotLive", read: identity<A> } as const
+          return send(target, { kind, channel, bytes: 0 }, command)
+        })
     })
 
     const broker = Broker.of({
@@ -295,8 +308,8 @@ const make = (url: Redacted.Redacted) =>
         query(kept.channel, "read the history of", (at) => Streams.read(at, kept, range)),
       removeHistory: (channel) =>
         Effect.suspend(() => {
-          const about = { channel, what: "remove the history of", bytes: 0, lost: "Failed" } as const
-          return Effect.asVoid(send(target, about, (at) => Streams.remove(at, channel)))
+          const about = { kind: REMOVE, channel, bytes: 0 }
+          return send(target, about, (at) => Streams.remove(at, channel))
         }),
       subscribe: (channel) =>
         Effect.suspend(() => {
@@ -314,7 +327,7 @@ const make = (url: Redacted.Redacted) =>
       sendControl: (message, to) =>
         Effect.suspend(() => {
           const bytes = Buffer.byteLength(message)
-          const about = { channel: "", what: "send a control message", bytes, lost: "Failed" } as const
+          const about = { kind: SEND_CONTROL, channel: "", bytes }
           return send(link && target, about, ({ client }) => client.redis.publish(keys.control(to), message))
         }),
       listenControl,

@@ -166,7 +166,8 @@ const WINDOW = milliseconds(Broker.IDEMPOTENCY_WINDOW)
 /** Channels in one position check: long enough to be few, short enough not to hold Redis up. */
 export const POSITIONS_BATCH = 128
 
-const positionOf = (answer: unknown): History.Position | undefined => {
+/** Where a publication is in its stream, by Redis's answer. */
+export const positionOf = (answer: unknown): History.Position | undefined => {
   const [epoch, offset] = String(answer).split(" ")
   return epoch === undefined || offset === undefined ? undefined : { epoch, offset: Number(offset) }
 }
@@ -178,33 +179,34 @@ export interface Target {
   readonly keys: Keys
 }
 
-/** Publishes, and adds to the stream where there is one. */
+/**
+ * Publishes, and adds to the stream where there is one: then `positionOf` reads
+ * the answer. `sent` is called once its place in the order is settled, where that is
+ * before the answer.
+ */
 export const publish = (
   { client, runId, keys }: Target,
   channel: string,
   envelope: string,
-  { retention, idempotencyKey, onSent }: Broker.PublishOptions
-): Promise<History.Position | undefined> => {
+  { retention, idempotencyKey }: Broker.PublishOptions,
+  publishing?: Pick<Broker.Publishing, "sent">
+): Promise<unknown> => {
   const topic = keys.topic(channel)
   if (retention === undefined) {
     if (idempotencyKey === undefined) {
       const answer = client.redis.publish(topic, envelope)
       // Not after a script: one that Redis has forgotten is sent again, behind what was sent meanwhile.
-      onSent?.()
-      return answer.then(() => undefined)
+      publishing?.sent()
+      return answer
     }
-    return client
-      .run("fanfarePublishOnce", keys.idempotency(channel, idempotencyKey), WINDOW, topic, envelope)
-      .then(() => undefined)
+    return client.run("fanfarePublishOnce", keys.idempotency(channel, idempotencyKey), WINDOW, topic, envelope)
   }
   const at = [keys.meta(channel), keys.stream(channel)]
   const { size, ttl, metaTtl } = retention
   const about = [runId, History.newEpoch(), topic, envelope, size, milliseconds(ttl), milliseconds(metaTtl)]
-  const answer =
-    idempotencyKey === undefined
-      ? client.run("fanfareAppend", ...at, ...about)
-      : client.run("fanfareAppendOnce", ...at, keys.idempotency(channel, idempotencyKey), ...about, WINDOW)
-  return answer.then(positionOf)
+  return idempotencyKey === undefined
+    ? client.run("fanfareAppend", ...at, ...about)
+    : client.run("fanfareAppendOnce", ...at, keys.idempotency(channel, idempotencyKey), ...about, WINDOW)
 }
 
 /** A publication of a newer version cannot be read: a hole, which whoever needs it is told of. */

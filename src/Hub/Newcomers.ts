@@ -124,7 +124,7 @@ export const make = (
         stop()
         done(true)
       })
-      const end = behind.begin(() => {
+      const end = behind.call(() => {
         stop()
         done(false)
       })
@@ -143,7 +143,7 @@ export const make = (
         const isUpToDate = isRecent && !isRemoved && entry.doubts === doubts && isReached(joined.position, page)
         if (isUpToDate && want !== undefined && "since" in want && joined.isRecovered) {
           const memory = entry.remember(want.since, joined.publications)
-          if (memory !== undefined) memories.begin(() => entry.forget(memory))
+          if (memory !== undefined) memories.call(() => entry.forget(memory))
         }
         return joined
       }

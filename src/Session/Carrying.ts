@@ -53,7 +53,10 @@ export class Carrying implements Task, Turn, Commands.Deciding {
 
   now(turn: Turn): boolean {
     this.#turn = turn
-    return this.#client.now(this)
+    const isUnderWay = this.#client.now(this)
+    // Nobody asks again; there may be thousands that wait for Redis.
+    if (isUnderWay) this.#decision = undefined
+    return isUnderWay
   }
 
   decided<A>(ask: () => Effect.Effect<A, Hooks.Rejected>): Effect.Effect<A, Hooks.Rejected> {

@@ -54,6 +54,45 @@ export interface Commands {
 
 type Carried = Exclude<Command.Command, { method: "connect" }>
 
+const invalid = (
+  { answers }: Asker,
+  { id }: Of<"publish">,
+  error: Publisher.InvalidPublication,
+  what: string
+): Effect.Effect<void> => answers.refuse(id, refusalOfPublication(error), what, error.message)
+
+/** A publish without a fiber: a single object, see `Broker/InFlight`. */
+class Publish implements Broker.Publishing<Broker.BrokerError | Publisher.InvalidPublication> {
+  readonly #asker: Asker
+  readonly #command: Of<"publish">
+  readonly #turn: Turn
+
+  constructor(asker: Asker, command: Of<"publish">, turn: Turn) {
+    this.#asker = asker
+    this.#command = command
+    this.#turn = turn
+  }
+
+  sent(): void {
+    this.#turn.passOn()
+  }
+
+  done(result: Exit.Exit<unknown, Broker.BrokerError | Publisher.InvalidPublication>): void {
+    const { answers, outlet } = this.#asker
+    const { id } = this.#command
+    if (Exit.isSuccess(result)) {
+      outlet.send(Json.reply(id, "publish", Json.EMPTY))
+      return this.#turn.done()
+    }
+    const failed = Effect.catchAll(result, (error) =>
+      error._tag === "InvalidPublication"
+        ? invalid(this.#asker, this.#command, error, whatOf(this.#command))
+        : answers.unavailable(id, error, whatOf(this.#command))
+    )
+    this.#turn.done(Effect.asVoid(failed))
+  }
+}
+
 /** Whether a command may start before the one before it is answered. */
 export const isPipelined = ({ method }: Command.Command): boolean => method === "publish"
 
@@ -166,13 +205,6 @@ export const make = (services: Services): Commands => {
       hooks.onPublish({ client: asker.info(), channel, data, subscribed: asker.subscriptions.has(channel) })
     )
 
-  const invalid = (
-    asker: Asker,
-    { id }: Of<"publish">,
-    error: Publisher.InvalidPublication,
-    what: string
-  ): Effect.Effect<void> => asker.answers.refuse(id, refusalOfPublication(error), what, error.message)
-
   const publish = (asker: Asker, command: Of<"publish">, deciding: Deciding): Effect.Effect<void> =>
     onChannel(asker, command, (channel, what) => {
       const { id, data } = command
@@ -190,29 +222,13 @@ export const make = (services: Services): Commands => {
     })
 
   const publishNow = (asker: Asker, command: Of<"publish">, deciding: Deciding, turn: Turn): boolean => {
-    const { id, data } = command
+    const { data } = command
     const { channel } = command.params
     // What is refused is logged, in a fiber.
     if (data === undefined || Either.isLeft(ServerConfig.parseChannel(config, channel))) return false
     if (value(mayPublish(asker, channel, data, deciding)) === undefined) return false
     const publication = Publication.fromJson(data, asker.subscriptions.infoIn(channel))
-    return publisher.unsafePublishRaw(
-      channel,
-      publication,
-      () => turn.passOn(),
-      (result) => {
-        if (Exit.isSuccess(result)) {
-          asker.outlet.send(Json.reply(id, "publish", Json.EMPTY))
-          return turn.done()
-        }
-        const failed = Effect.catchAll(result, (error) =>
-          error._tag === "InvalidPublication"
-            ? invalid(asker, command, error, whatOf(command))
-            : asker.answers.unavailable(id, error, whatOf(command))
-        )
-        turn.done(Effect.asVoid(failed))
-      }
-    )
+    return publisher.unsafePublishRaw(channel, publication, new Publish(asker, command, turn))
   }
 
   const history = (asker: Asker, command: Of<"history">) =>

@@ -119,12 +119,10 @@ export const make = (services: Services, outlet: Outlet, about: About): Plain =>
         ),
       now: (turn) => {
         if (value(ask()) === undefined) return false
-        return publisher.unsafePublishRaw(
-          channel,
-          publication(),
-          () => turn.passOn(),
-          (result) => turn.done(Exit.isSuccess(result) ? undefined : guarded(() => result))
-        )
+        return publisher.unsafePublishRaw(channel, publication(), {
+          sent: () => turn.passOn(),
+          done: (result) => turn.done(Exit.isSuccess(result) ? undefined : guarded(() => result))
+        })
       }
     }
   }

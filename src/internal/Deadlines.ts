@@ -17,22 +17,39 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
-interface Wait {
+/**
+ * What waits: extended by what it belongs to, which is then one object, and not
+ * several that keep each other for as long as it takes.
+ */
+export abstract class Wait {
   /** In milliseconds of a clock that nobody sets. */
-  readonly due: number
-  readonly expire: () => void
-  isOver: boolean
+  due = 0
+  /** Whether it is under way: it has begun, and has not ended or expired. */
+  isOn = false
   previous: Wait | undefined
   next: Wait | undefined
+
+  /** The time is over. What it throws is logged. */
+  abstract expire(): void
 }
 
 /** Waits of one length. */
 export interface Deadlines {
-  /**
-   * Calls `expire` when the time is over, unless the function that is returned
-   * is called before. What it throws is logged.
-   */
-  readonly begin: (expire: () => void) => () => void
+  /** Has `wait.expire` called when the time is over, unless it is ended before. Once for each wait. */
+  readonly begin: (wait: Wait) => void
+  /** Ends a wait; nothing, where it is over already. */
+  readonly end: (wait: Wait) => void
+  /** Calls a function when the time is over, unless what is returned is called before. */
+  readonly call: (expire: () => void) => () => void
+}
+
+class Call extends Wait {
+  readonly expire: () => void
+
+  constructor(expire: () => void) {
+    super()
+    this.expire = expire
+  }
 }
 
 /** Waits of the length `limit`; when the scope closes, those that have not ended are forgotten. */
@@ -46,9 +63,19 @@ export const make = (limit: Duration.Duration): Effect.Effect<Deadlines, never, 
     let newest: Wait | undefined
     const any = yield* Effect.makeLatch(false)
 
+    const begin = (wait: Wait): void => {
+      wait.due = now() + length
+      wait.isOn = true
+      wait.previous = newest
+      if (newest === undefined) oldest = wait
+      else newest.next = wait
+      newest = wait
+      any.unsafeOpen()
+    }
+
     const end = (wait: Wait): void => {
-      if (wait.isOver) return
-      wait.isOver = true
+      if (!wait.isOn) return
+      wait.isOn = false
       const { next, previous } = wait
       if (previous === undefined) oldest = next
       else previous.next = next
@@ -68,19 +95,19 @@ export const make = (limit: Duration.Duration): Effect.Effect<Deadlines, never, 
       const left = wait.due - now()
       if (left > 0) return Effect.sleep(Math.ceil(left))
       end(wait)
-      return Effect.catchAllDefect(Effect.sync(wait.expire), (defect) =>
-        Effect.logError("the end of a wait failed", defect)
+      return Effect.catchAllDefect(
+        Effect.sync(() => wait.expire()),
+        (defect) => Effect.logError("the end of a wait failed", defect)
       )
     })
     yield* Effect.forkScoped(Effect.forever(next))
 
     return {
-      begin: (expire) => {
-        const wait: Wait = { due: now() + length, expire, isOver: false, previous: newest, next: undefined }
-        if (newest === undefined) oldest = wait
-        else newest.next = wait
-        newest = wait
-        any.unsafeOpen()
+      begin,
+      end,
+      call: (expire) => {
+        const wait = new Call(expire)
+        begin(wait)
         return () => end(wait)
       }
     }
