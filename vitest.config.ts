@@ -27,7 +27,7 @@ const isEndToEnd = (name: string): boolean => !PACKAGE.has(name) && starts(new U
 const chosen = process.env["FANFARE_TESTS"] === "end-to-end" ? files.filter(isEndToEnd) : files
 
 /** What is measured against the clock, or takes both cores, runs alone. */
-const ALONE = new Set(["Bench.test.ts", "Deno.test.ts", "FreshClone.test.ts", "Jitter.test.ts", "Shutdown.test.ts"])
+const ALONE = new Set(["Bench.test.ts", "Deno.test.ts", "FreshClone.test.ts", "Jitter.test.ts", "ServerApiPartial.test.ts", "Shutdown.test.ts"])
 
 const project = (name: string, order: number, isIn: (file: string) => boolean, isParallel: boolean) => ({
   extends: true as const,
@@ -43,7 +43,7 @@ export default defineConfig({
   test: {
     pool: "forks",
     poolOptions: { forks: { minForks: 1, maxForks: 3 } },
-    testTimeout: 30_000,
+    testTimeout: 90_000,
     hookTimeout: 60_000,
     reporters: ["default", ["json", { outputFile: process.env["FANFARE_REPORT"] ?? "reports/test.json" }]],
     projects: [

@@ -120,7 +120,7 @@ for (const [name, cluster] of clusters) {
 // ── Redis away ───────────────────────────────────────────────────────────────
 
 /** What an answer may take beyond the wait for it, on a busy machine. */
-const MARGIN = 700
+const MARGIN = 950
 
 const milliseconds = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<readonly [number, A], E, R> =>
   Effect.map(Effect.timed(effect), ([took, value]) => [Duration.toMillis(took), value] as const)

@@ -100,7 +100,7 @@ describe("500 clients that come and go on three instances, a part of them the sa
         yield* Effect.raceFirst(passes(churn, rounds), Effect.zipRight(Fiber.join(watch), Effect.never))
         yield* Fiber.interrupt(watch)
         churn.send({ type: "stop" })
-        const { figures, present, trouble } = yield* churn.says<Truth>("truth", "20 seconds")
+        const { figures, present, trouble } = yield* churn.says<Truth>("truth", "60 seconds")
         const where = `seed ${SEED}: ${JSON.stringify(figures)}`
 
         expect([where, trouble]).toEqual([where, {}])
@@ -131,7 +131,7 @@ describe("500 clients that come and go on three instances, a part of them the sa
         )
 
         churn.send({ type: "leave" })
-        const gone = yield* churn.says<Truth>("gone", "20 seconds")
+        const gone = yield* churn.says<Truth>("gone", "60 seconds")
         expect([where, gone.trouble]).toEqual([where, {}])
         yield* connectionsAre(instances, residents.length + readers.length, where)
         for (const { ask } of residents) {
@@ -198,7 +198,7 @@ describe("50 clients that come and go, and all leave properly", () => {
       const watching = observers.map(({ id }) => id)
       yield* passes(churn, refreshed(redis, "room:0", watching, 3))
       churn.send({ type: "stop" })
-      const { figures, present, trouble } = yield* churn.says<Truth>("truth", "20 seconds")
+      const { figures, present, trouble } = yield* churn.says<Truth>("truth", "60 seconds")
       const where = `seed ${SEED}: ${JSON.stringify(figures)}`
       expect([where, trouble]).toEqual([where, {}])
 
@@ -244,7 +244,7 @@ describe("50 clients that come and go, and all leave properly", () => {
       }
 
       churn.send({ type: "leave" })
-      const gone = yield* churn.says<Truth>("gone", "20 seconds")
+      const gone = yield* churn.says<Truth>("gone", "60 seconds")
       expect([where, gone.trouble]).toEqual([where, {}])
       for (const observer of observers) {
         yield* eventually(

@@ -5,5 +5,5 @@ import type * as Scope from "effect/Scope"
 import { leaveNothing } from "./leaks.ts"
 
 /** A test against real servers, sockets and time; `limit` in milliseconds. */
-export const live = <E>(name: string, test: () => Effect.Effect<void, E, Scope.Scope>, limit = 30_000): void =>
+export const live = <E>(name: string, test: () => Effect.Effect<void, E, Scope.Scope>, limit = 90_000): void =>
   it.live(name, () => leaveNothing(test()), limit)
