@@ -27,7 +27,14 @@ const isEndToEnd = (name: string): boolean => !PACKAGE.has(name) && starts(new U
 const chosen = process.env["FANFARE_TESTS"] === "end-to-end" ? files.filter(isEndToEnd) : files
 
 /** What is measured against the clock, or takes both cores, runs alone. */
-const ALONE = new Set(["Bench.test.ts", "Deno.test.ts", "FreshClone.test.ts", "Jitter.test.ts", "ServerApiPartial.test.ts", "Shutdown.test.ts"])
+const ALONE = new Set([
+  "Bench.test.ts",
+  "Deno.test.ts",
+  "FreshClone.test.ts",
+  "Jitter.test.ts",
+  "ServerApiPartial.test.ts",
+  "Shutdown.test.ts"
+])
 
 const project = (name: string, order: number, isIn: (file: string) => boolean, isParallel: boolean) => ({
   extends: true as const,
