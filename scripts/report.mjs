@@ -1,4 +1,5 @@
-// What the last run of the tests found: the end-to-end tests by runtime, side by side, and then everything in one line.
+// What the last run of the tests found: the end-to-end tests by runtime, side by side, what failed, and then everything
+// in one line. Arguments: what else is to be told.
 import { existsSync, readFileSync } from "node:fs"
 import { basename } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -37,6 +38,8 @@ const failures = ({ testResults }) =>
 for (const [name, report] of ran) {
   for (const failure of failures(report)) process.stdout.write(`FAILED under ${NAMES[name]}: ${failure}\n`)
 }
+
+for (const line of process.argv.slice(2)) process.stdout.write(`${line}\n`)
 
 let passed = 0
 let failed = reports.length - ran.length

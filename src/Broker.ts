@@ -74,7 +74,8 @@ export interface PublishOptions {
 export interface Publishing<E = BrokerError> {
   /**
    * Its place in the order is settled: what is published from now on comes after
-   * it. Called where that is before it is accepted, and in the step in which it is.
+   * it. Called in the step in which that is so, where it is before `done`; else not
+   * at all.
    */
   readonly sent: () => void
   /** It is accepted, or not. Called once, maybe within the call that publishes. */

@@ -73,6 +73,9 @@ export class Connection implements Hub.Writer, Outlet, Owner {
   // Outward.
   #touched = false
   #blocked = false
+  // What it was given in this turn of the event loop.
+  #givenBytes = 0
+  #givenFrames = 0
 
   // Inward.
   readonly #inbox = new Inbox(this)
@@ -123,11 +126,10 @@ export class Connection implements Hub.Writer, Outlet, Owner {
     // While the socket takes what is written, the mailbox is emptied instead of overflowing.
     let rest = frame
     while (this.#mailbox.room(rest) < Frame.count(rest) && this.#writable) {
-      this.#hub.giveBack()
       const fit = this.#mailbox.room(rest)
       if (fit > 0) this.#mailbox.offer(Frame.slice(rest, 0, fit), kind)
       rest = Frame.slice(rest, fit, Frame.count(rest))
-      this.flush()
+      this.#write()
     }
     const dropped = this.#mailbox.offer(rest, kind)
     this.#metrics.deliveries.add(count - dropped)
@@ -135,8 +137,10 @@ export class Connection implements Hub.Writer, Outlet, Owner {
       this.#metrics.dropped.mailbox_full.add(dropped)
       if (this.#config.overflow === "disconnect") this.end(Codes.slow, "mailbox full")
     }
-    // Where the socket takes nothing, there is nothing to wait for.
-    if (this.#mailbox.bytes >= Hub.CONNECTION_BYTES && this.#writable) this.#hub.giveBack()
+    // What was dropped does not count: one that is stuck would make the turns of all others short.
+    if (dropped === 0) this.#givenBytes += frame.bytes.length
+    this.#givenFrames += count - dropped
+    if (this.#givenBytes >= Hub.ENOUGH_BYTES || this.#givenFrames >= Hub.ENOUGH_PUBLICATIONS) this.#hasEnough()
     this.#touch()
     return dropped === 0
   }
@@ -149,6 +153,19 @@ export class Connection implements Hub.Writer, Outlet, Owner {
 
   flush(): void {
     this.#touched = false
+    this.#givenBytes = 0
+    this.#givenFrames = 0
+    this.#write()
+  }
+
+  #hasEnough(): void {
+    // Not flushed in this turn where it is blocked: the next so many are enough again, not the next one.
+    this.#givenBytes = 0
+    this.#givenFrames = 0
+    this.#hub.giveBack()
+  }
+
+  #write(): void {
     const socket = this.#socket
     if (socket === undefined) return
     while (!this.#blocked && socket.isOpen() && !this.#mailbox.isEmpty) {

@@ -82,7 +82,7 @@ export class Hub extends Context.Tag("fanfare/Hub")<
     readonly touch: (writer: Writer) => void
     /**
      * Gives the event loop back before another channel is fanned out: a connection
-     * has got as much as its socket takes at once.
+     * has got enough in this turn.
      */
     readonly giveBack: () => void
     /** Waits until everything handed over by the broker is in the mailboxes, and written where sockets take it. */
@@ -94,15 +94,17 @@ export class Hub extends Context.Tag("fanfare/Hub")<
 export const INBOX_PUBLICATIONS = 8192
 export const INBOX_BYTES = 16 * 1024 * 1024
 
-// Of one channel a slice has no more than what a socket that keeps up takes at
-// once, and a connection of many channels ends it when it has got that much.
+// A connection gets no more in a turn of the event loop, about, than what a socket
+// that keeps up takes at once: of one channel a slice has no more than that, and a
+// connection of many channels ends the turn when it has got it.
+/** So many publications, or so many bytes, are enough for a connection in one turn. */
+export const ENOUGH_PUBLICATIONS = 512
+export const ENOUGH_BYTES = 64 * 1024
+
 // Longer ones join more: in 200 rooms of 5, where everybody publishes, a server
 // takes a tenth more messages with slices of 2,048 than with those of 512.
 const SLICE_PUBLICATIONS = 2048
 const SLICE_BYTES = 512 * 1024
-const CHANNEL_PUBLICATIONS = 512
-/** What a connection gets in one turn of the event loop, about, before its socket is waited for. */
-export const CONNECTION_BYTES = 64 * 1024
 /** A turn of the event loop takes about this many microseconds at most. */
 const SLICE_DELIVERIES = 128 * 1024
 
@@ -136,7 +138,7 @@ class Part {
   bytes = 0
 
   get isFull(): boolean {
-    return this.arrivals.length >= CHANNEL_PUBLICATIONS || this.bytes >= CONNECTION_BYTES
+    return this.arrivals.length >= ENOUGH_PUBLICATIONS || this.bytes >= ENOUGH_BYTES
   }
 }
 
@@ -157,7 +159,11 @@ const make = Effect.gen(function* () {
     remembered: { maxBytes: REMEMBERED_BYTES, bytes: 0, each: REMEMBERED_OVERHEAD }
   }
   let inbox: Array<Arrival> = []
-  let inboxBytes = 0
+  /** What was taken from the inbox last, and is not fanned out yet: it is before all that is there. */
+  let slice = new Map<Entry, Part>()
+  /** What both have. */
+  let waiting = 0
+  let waitingBytes = 0
   /** Whether `room` is closed. */
   let isPaused = false
   let touched: Array<Writer> = []
@@ -169,13 +175,14 @@ const make = Effect.gen(function* () {
 
   // ── Fan-out ──────────────────────────────────────────────────────────────
 
-  const isFull = () => inbox.length >= INBOX_PUBLICATIONS || inboxBytes >= INBOX_BYTES
+  const isFull = () => waiting >= INBOX_PUBLICATIONS || waitingBytes >= INBOX_BYTES
 
   const put = (entry: Entry, publication: Publication | undefined, from?: History.Position): void => {
     turn ??= performance.now()
     const arrival = { entry, publication, from, at: turn }
     inbox.push(arrival)
-    inboxBytes += weigh(arrival)
+    waiting++
+    waitingBytes += weigh(arrival)
     if (isFull() && !isPaused) {
       isPaused = true
       room.unsafeClose()
@@ -185,16 +192,16 @@ const make = Effect.gen(function* () {
   }
 
   const takeSlice = (): Map<Entry, Part> => {
-    const slice = new Map<Entry, Part>()
+    const taken = new Map<Entry, Part>()
     let count = 0
     let bytes = 0
     let deliveries = 0
     for (const arrival of inbox) {
       if (count >= SLICE_PUBLICATIONS || bytes >= SLICE_BYTES || deliveries >= SLICE_DELIVERIES) break
       const { entry } = arrival
-      const part = slice.get(entry) ?? new Part()
+      const part = taken.get(entry) ?? new Part()
       if (part.isFull) break
-      if (part.arrivals.length === 0) slice.set(entry, part)
+      if (part.arrivals.length === 0) taken.set(entry, part)
       const size = weigh(arrival)
       part.arrivals.push(arrival)
       part.bytes += size
@@ -203,29 +210,19 @@ const make = Effect.gen(function* () {
       count++
     }
     inbox = count === inbox.length ? [] : inbox.slice(count)
-    inboxBytes -= bytes
-    return slice
+    return taken
   }
 
-  /** What a slice has left is next. */
-  const putBack = (slice: Map<Entry, Part>): void => {
-    const left: Array<Arrival> = []
-    for (const part of slice.values()) {
-      left.push(...part.arrivals)
-      inboxBytes += part.bytes
-    }
-    inbox = left.concat(inbox)
-  }
-
-  /** Fans a slice out, channel by channel, until a connection has enough. */
-  const fanOutSlice = (slice: Map<Entry, Part>): void => {
+  /** Fans the slice out, channel by channel, until a connection has enough. */
+  const fanOutSlice = (): void => {
     hasEnough = false
-    for (const [entry, { arrivals }] of slice) {
+    for (const [entry, { arrivals, bytes }] of slice) {
       slice.delete(entry)
+      waiting -= arrivals.length
+      waitingBytes -= bytes
       if (isAlive(entry)) fanOut(entry, arrivals)
-      if (hasEnough) break
+      if (hasEnough) return
     }
-    if (slice.size > 0) putBack(slice)
   }
 
   const isAlive = (entry: Entry): boolean => entries.get(entry.channel) === entry
@@ -261,17 +258,19 @@ const make = Effect.gen(function* () {
   const tick = (): void => {
     immediate = undefined
     turn = undefined
-    const oldest = inbox[0]?.at
-    fanOutSlice(takeSlice())
+    if (slice.size === 0) slice = takeSlice()
+    const [first] = slice.values()
+    const oldest = first?.arrivals[0]?.at
+    fanOutSlice()
     const writers = touched
     touched = []
     for (const writer of writers) writer.flush()
     if (oldest !== undefined) metrics.deliveryDuration.observe((performance.now() - oldest) / 1000)
-    if (isPaused && inbox.length < INBOX_PUBLICATIONS / 2 && inboxBytes < INBOX_BYTES / 2) {
+    if (isPaused && waiting < INBOX_PUBLICATIONS / 2 && waitingBytes < INBOX_BYTES / 2) {
       isPaused = false
       room.unsafeOpen()
     }
-    if (inbox.length > 0 || touched.length > 0) schedule()
+    if (waiting > 0 || touched.length > 0) schedule()
     else quiet.unsafeOpen()
   }
 

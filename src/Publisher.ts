@@ -218,7 +218,8 @@ const make = Effect.gen(function* () {
       publishing.done(Exit.fail(invalid))
       return true
     }
-    return broker.unsafePublish(channel, ...prepare(channel, publication, {}), new Timed(publishing))
+    const timed = new Timed(publishing)
+    return broker.unsafePublish(channel, ...prepare(channel, publication, {}), timed)
   }
 
   return Publisher.of({

@@ -100,7 +100,8 @@ for (const [name, cluster] of clusters) {
               yield* eventually(
                 Effect.sync(() => socket.received.reduce((sum, frame) => sum + frame.split("\n").length, 0)),
                 (replies) => replies >= each + 1,
-                "all are subscribed"
+                "all are subscribed",
+                "60 seconds"
               )
             }),
           { concurrency: "unbounded" }

@@ -25,7 +25,7 @@ const PERIOD = 400
 const DURATION = Duration.minutes(10)
 
 /** A server over a Redis; `check`: the period of its position check. */
-const serverOf = (redis: Redis.Redis, check = "40s") =>
+const serverOf = (redis: Redis.Redis, check = "20m") =>
   Server.start({
     config: {
       redis_url: redis.url,

@@ -123,11 +123,11 @@ describe("Hub, a slice", () => {
       expect(logs()).toEqual(["a1 a2", "", ""])
       offer("a3")
       yield* turn
-      expect(logs()).toEqual(["a1 a2", "b1 b2 b3", ""])
+      expect(logs()).toEqual(["a1 a2", "b1 b2", ""])
       yield* turn
-      expect(logs()).toEqual(["a1 a2", "b1 b2 b3", "c1"])
+      expect(logs()).toEqual(["a1 a2", "b1 b2", "c1"])
       yield* turn
-      expect(logs()).toEqual(["a1 a2 a3", "b1 b2 b3", "c1"])
+      expect(logs()).toEqual(["a1 a2", "b1 b2 b3 b4 b5", "c1"])
       yield* turn
       expect(logs()).toEqual(["a1 a2 a3", "b1 b2 b3 b4 b5", "c1"])
       yield* running.hub.idle

@@ -31,7 +31,7 @@ export interface Kind<R, A> {
   readonly what: string
   /** What it means that the link broke before the answer. */
   readonly lost: BrokerFailure
-  /** What Redis's answer says. */
+  /** What Redis's answer says. Does not throw. */
   readonly read: (answer: R) => A
 }
 

@@ -18,7 +18,7 @@ export class Watched {
   until(
     done: () => boolean,
     what: string | (() => string),
-    limit: Duration.DurationInput = "45 seconds"
+    limit: Duration.DurationInput = "20 seconds"
   ): Effect.Effect<void, NeverHappened> {
     return Effect.async<void>((resume) => {
       const look = (): void => {
@@ -46,7 +46,7 @@ export const eventually = <A, E, R>(
   look: Effect.Effect<A, E, R>,
   done: (a: A) => boolean,
   what: string,
-  limit: Duration.DurationInput = "45 seconds"
+  limit: Duration.DurationInput = "20 seconds"
 ): Effect.Effect<A, E | NeverHappened, R> => {
   let last: A | undefined
   const once = Effect.map(look, (a) => {
