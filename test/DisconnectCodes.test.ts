@@ -108,7 +108,7 @@ const scenarios: Readonly<Record<number, Scenario>> = {
     token: token({ sub: "ada", exp: inSeconds(600) }),
     ...behindConnect(JSON.stringify({ id: 9, refresh: { token: token({ sub: "ada", exp: inSeconds(-1) }) } }))
   }),
-  3008: ({ ws, servers: [server] }) =>
+  3008: ({ ws, servers }) =>
     Effect.gen(function* () {
       let socket: WebSocket | undefined
       const client = yield* connect(ws, {
@@ -121,10 +121,10 @@ const scenarios: Readonly<Record<number, Scenario>> = {
       subscription.once("subscribed", () => {
         socket?.pause()
         // It reads again once it has been given up: then it sees why.
-        const publish = server.publisher.publish("room:slow", "x".repeat(60_000))
+        const isGivenUp = () => servers.some(({ metrics }) => metrics.disconnects(Codes.slow.code).value > 0)
         Effect.runFork(
           Effect.zipRight(
-            Effect.forEach(Array.from({ length: 300 }), () => publish, { discard: true }),
+            Effect.repeat(servers[0].publisher.publish("room:slow", "x".repeat(60_000)), { until: isGivenUp }),
             Effect.sync(() => socket?.resume())
           )
         )
