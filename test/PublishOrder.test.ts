@@ -69,10 +69,12 @@ const listen = (server: Server.Running, channel: string) =>
     }
   })
 
-/** Decides later for some of them, after a time that differs. */
+const turn = Effect.async<void>((resume) => void setImmediate(() => resume(Effect.void)))
+
+/** Decides later for some of them, some turns of the event loop later than for others. */
 const detour = (n: number): Effect.Effect<void> => {
   const random = (n * 7919) % 104_729
-  if (random % 7 === 0) return Effect.sleep(random % 5)
+  if (random % 7 === 0) return Effect.repeatN(turn, random % 5)
   if (random % 5 === 0) return Effect.repeatN(Effect.yieldNow(), random % 11)
   if (random % 3 === 0) return Effect.promise(() => Promise.resolve())
   return Effect.void
