@@ -1,6 +1,9 @@
 import { describe, expect } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import { constVoid } from "effect/Function"
 import type * as Broker from "../src/Broker.ts"
 import type { Publication } from "../src/protocol/Publication.ts"
 import { adapters, type Instance } from "./support/broker.ts"
@@ -64,6 +67,33 @@ for (const adapter of adapters) {
         for (const name of ["a", "b", "c"]) {
           const own = dataOf(a, "x").filter((data) => data.startsWith(name))
           expect(own).toEqual(Array.from({ length: 500 }, (_, index) => `${name}${index}`))
+        }
+      })
+    )
+
+    live("publish: what is published in one turn of the event loop is heard in that order, in whatever ways", () =>
+      Effect.gen(function* () {
+        const [a, b] = yield* adapter.cluster(2)
+        if (a === undefined || b === undefined) return
+        for (const channel of ["x", "y"]) yield* a.broker.subscribe(channel)
+        const retention = { size: 8, ttl: Duration.minutes(5), metaTtl: Duration.hours(1) }
+        const failures: Array<unknown> = []
+        const publish = (index: number): void => {
+          const way = index % 97 === 0 ? { retention } : index % 31 === 0 ? { idempotencyKey: String(index) } : {}
+          const done = (result: Exit.Exit<unknown, Broker.BrokerError>): void => {
+            if (Exit.isFailure(result)) failures.push(result.cause)
+          }
+          const wasTaken = b.broker.unsafePublish(index % 2 === 0 ? "x" : "y", text(String(index)), way, {
+            sent: constVoid,
+            done
+          })
+          if (!wasTaken) failures.push("it has to wait")
+        }
+        for (let index = 0; index < 2000; index++) publish(index)
+        yield* a.hears(2000)
+        expect(failures).toEqual([])
+        for (const [at, channel] of ["x", "y"].entries()) {
+          expect(dataOf(a, channel)).toEqual(Array.from({ length: 1000 }, (_, index) => String(2 * index + at)))
         }
       })
     )

@@ -21,9 +21,33 @@ import type * as Streams from "./RedisStreams.ts"
 /** The broker's answer has to come within this. */
 export const DEADLINE = Duration.seconds(1)
 
-/** Commands without an answer yet; at the bound further ones fail as `Overloaded`. */
+/** Commands without an answer yet, and publishes that share one; at the bound further ones fail as `Overloaded`. */
 const COMMANDS = 16_384
 const BYTES = 32 * 1024 * 1024
+
+export const failure = (reason: BrokerFailure, channel: string, what: string, cause?: unknown): BrokerError =>
+  new BrokerError({ reason, channel, message: `${what} "${channel}": ${reason}`, cause })
+
+/**
+ * A command without an answer yet. There may be thousands, and each collection of
+ * garbage copies them: so it is one object, and closes over nothing that is not
+ * needed any more. Nothing here throws.
+ */
+export abstract class Sent<R> extends Deadlines.Wait {
+  /** How many of the admitted it stands for, and their bytes. */
+  abstract readonly count: number
+  abstract readonly bytes: number
+  /** What it means that the link broke before the answer. */
+  abstract readonly lost: BrokerFailure
+  /** Redis has answered. */
+  abstract answered(answer: R): void
+  /** It has not in time, or refuses it, or the link broke. */
+  abstract failed(reason: BrokerFailure, cause?: unknown): void
+
+  expire(): void {
+    this.failed("Timeout")
+  }
+}
 
 /** What commands do: the same for all that do it. */
 export interface Kind<R, A> {
@@ -49,14 +73,14 @@ export interface Receiver<A> {
   readonly done: (result: Exit.Exit<A, BrokerError>) => void
 }
 
-export const failure = (reason: BrokerFailure, channel: string, what: string, cause?: unknown): BrokerError =>
-  new BrokerError({ reason, channel, message: `${what} "${channel}": ${reason}`, cause })
-
-const failed = <R, A>({ channel, kind }: About<R, A>, reason: BrokerFailure, cause?: unknown) =>
-  Exit.fail(failure(reason, channel, kind.what, cause))
-
 /** Commands on their way. */
 export interface InFlight {
+  /** Counts one of so many bytes among them; `false` at the bound. Whoever is admitted is `followed`. */
+  readonly admit: (bytes: number) => boolean
+  /** The time that it has begins. */
+  readonly begin: (sent: Sent<never>) => void
+  /** Runs the command at a link, and tells what has become of it. It counts until Redis answers, or the link is gone. */
+  readonly follow: <R>(sent: Sent<R>, at: Streams.Target, run: (at: Streams.Target) => Promise<R>) => void
   /** Runs a command at a link, within the bounds and the deadline. */
   readonly send: <R, A>(
     at: Streams.Target | undefined,
@@ -72,23 +96,33 @@ export interface InFlight {
   ) => void
 }
 
-/**
- * A command without an answer yet. There may be thousands, and each collection of
- * garbage copies them: so it is one object, and closes over nothing that is not
- * needed any more.
- */
-class Sent<R, A> extends Deadlines.Wait {
-  readonly about: About<R, A>
-  readonly receiver: Receiver<A>
+/** A command with an answer of its own. */
+class Single<R, A> extends Sent<R> {
+  readonly count = 1
+  readonly #about: About<R, A>
+  readonly #receiver: Receiver<A>
 
   constructor(about: About<R, A>, receiver: Receiver<A>) {
     super()
-    this.about = about
-    this.receiver = receiver
+    this.#about = about
+    this.#receiver = receiver
   }
 
-  expire(): void {
-    this.receiver.done(failed(this.about, "Timeout"))
+  get bytes(): number {
+    return this.#about.bytes
+  }
+
+  get lost(): BrokerFailure {
+    return this.#about.kind.lost
+  }
+
+  answered(answer: R): void {
+    this.#receiver.done(Exit.succeed(this.#about.kind.read(answer)))
+  }
+
+  failed(reason: BrokerFailure, cause?: unknown): void {
+    const { channel, kind } = this.#about
+    this.#receiver.done(Exit.fail(failure(reason, channel, kind.what, cause)))
   }
 }
 
@@ -106,46 +140,53 @@ export const make = ({
     let commands = 0
     let bytes = 0
 
-    /** Counted until Redis answers or the link is gone: a deadline does not take it off the wire. Returns whether that is news. */
-    const settle = <R, A>(sent: Sent<R, A>): boolean => {
-      commands--
-      bytes -= sent.about.bytes
+    const admit: InFlight["admit"] = (size) => {
+      if (commands >= COMMANDS || bytes >= BYTES) {
+        limits.publishes_in_flight.add()
+        return false
+      }
+      commands++
+      bytes += size
+      return true
+    }
+
+    /** A deadline does not take it off the wire. Returns whether that it has ended is news. */
+    const settle = <R>(sent: Sent<R>): boolean => {
+      commands -= sent.count
+      bytes -= sent.bytes
       const isNews = sent.isOn
       deadlines.end(sent)
       return isNews
     }
 
-    const answered = <R, A>(sent: Sent<R, A>, answer: R): void => {
-      if (settle(sent)) sent.receiver.done(Exit.succeed(sent.about.kind.read(answer)))
+    const answered = <R>(sent: Sent<R>, answer: R): void => {
+      if (settle(sent)) sent.answered(answer)
     }
 
-    const rejected = <R, A>(sent: Sent<R, A>, cause: unknown): void => {
-      const reason = Redis.isReply(cause) ? "Failed" : sent.about.kind.lost
-      if (settle(sent)) sent.receiver.done(failed(sent.about, reason, cause))
+    const rejected = <R>(sent: Sent<R>, cause: unknown): void => {
+      if (settle(sent)) sent.failed(Redis.isReply(cause) ? "Failed" : sent.lost, cause)
     }
 
-    const follow = <R, A>(sent: Sent<R, A>, promise: Promise<R>): void => {
-      promise.then(
+    const follow: InFlight["follow"] = (sent, at, run) => {
+      promised(run, at).then(
         (answer) => answered(sent, answer),
         (cause: unknown) => rejected(sent, cause)
       )
     }
 
     const unsafeSend: InFlight["unsafeSend"] = (at, about, run, receiver) => {
-      if (at === undefined) return receiver.done(failed(about, "NotLive"))
-      if (commands >= COMMANDS || bytes >= BYTES) {
-        limits.publishes_in_flight.add()
-        return receiver.done(failed(about, "Overloaded"))
-      }
-      commands++
-      bytes += about.bytes
-      const sent = new Sent(about, receiver)
+      const sent = new Single(about, receiver)
+      if (at === undefined) return sent.failed("NotLive")
+      if (!admit(about.bytes)) return sent.failed("Overloaded")
       deadlines.begin(sent)
       at.client.cork()
-      follow(sent, promised(run, at))
+      follow(sent, at, run)
     }
 
     return {
+      admit,
+      begin: deadlines.begin,
+      follow,
       unsafeSend,
       send: <R, A>(
         at: Streams.Target | undefined,

@@ -33,6 +33,7 @@ import * as Entries from "../Presence/RedisEntries.ts"
 import type { Publication } from "../protocol/Publication.ts"
 import * as ServerConfig from "../ServerConfig.ts"
 import * as Tracing from "../Tracing.ts"
+import * as Batches from "./Batches.ts"
 import * as Envelope from "./Envelope.ts"
 import * as InFlight from "./InFlight.ts"
 import { Link as SharedLink } from "./Link.ts"
@@ -85,7 +86,7 @@ export const supervise = <E>(
     return yield* Effect.forever(once)
   })
 
-const PUBLISH = { what: "publish", lost: "Failed", read: constUndefined } as const
+const PUBLISH_ONCE = { what: "publish", lost: "Failed", read: constUndefined } as const
 const APPEND = { what: "publish", lost: "Failed", read: Streams.positionOf } as const
 const REMOVE = { what: "remove the history of", lost: "Failed", read: constVoid } as const
 const SEND_CONTROL = { what: "send a control message", lost: "Failed", read: identity<number> } as const
@@ -239,20 +240,31 @@ const make = (url: Redacted.Redacted) =>
       })
     )
 
-    const { send, unsafeSend } = yield* InFlight.make(metrics)
+    const inFlight = yield* InFlight.make(metrics)
+    const { send, unsafeSend } = inFlight
+    const batches = Batches.make(inFlight)
 
     /** A command that changes nothing: without its answer it is as if it had not been sent. */
     const query = <A>(channel: string, what: string, run: (at: Streams.Target) => Promise<A>) =>
       Effect.suspend(() => send(target, { kind: { what, lost: "NotLive", read: identity<A> }, channel, bytes: 0 }, run))
 
     const unsafePublish: Context.Tag.Service<Broker>["unsafePublish"] = (channel, publication, options, publishing) => {
+      const { retention, idempotencyKey } = options
       const envelope = Envelope.encode(publication)
-      const about = {
-        kind: options.retention === undefined ? PUBLISH : APPEND,
-        channel,
-        bytes: Buffer.byteLength(envelope)
+      const about = { channel, bytes: Buffer.byteLength(envelope) }
+      const at = link && target
+      if (retention === undefined && idempotencyKey === undefined) {
+        batches.publish(at, channel, envelope, publishing)
+        return true
       }
-      unsafeSend(link && target, about, (at) => Streams.publish(at, channel, envelope, options, publishing), publishing)
+      batches.flush()
+      if (retention !== undefined) {
+        const append = (to: Streams.Target) => Streams.append(to, channel, envelope, retention, idempotencyKey)
+        unsafeSend(at, { ...about, kind: APPEND }, append, publishing)
+      } else if (idempotencyKey !== undefined) {
+        const publishOnce = (to: Streams.Target) => Streams.publishOnce(to, channel, envelope, idempotencyKey)
+        unsafeSend(at, { ...about, kind: PUBLISH_ONCE }, publishOnce, publishing)
+      }
       return true
     }
 

@@ -63,7 +63,7 @@ end
 `
 
 /** KEYS: meta, stream. ARGV: run_id, new epoch, topic, envelope, size, ttl, meta ttl (ms). Answers epoch, offset. */
-const append = `${meta}
+const appendIt = `${meta}
 local epoch, offset, is_own = read_meta(KEYS[1], ARGV[1])
 if not epoch then remove_orphan(KEYS[2]) end
 if not is_own then epoch = ARGV[2] end
@@ -84,11 +84,11 @@ if earlier then return earlier end
 
 /** The scripts that a client of these streams is opened with. */
 export const scripts: Readonly<Record<string, Redis.Script>> = {
-  fanfareAppend: { numberOfKeys: 2, lua: `${append}${publishIt}\nreturn answer` },
+  fanfareAppend: { numberOfKeys: 2, lua: `${appendIt}${publishIt}\nreturn answer` },
   // Further KEYS: idempotency. Further ARGV: its window (ms).
   fanfareAppendOnce: {
     numberOfKeys: 3,
-    lua: `${earlierOr(3)}${append}redis.call("SET", KEYS[3], answer, "PX", ARGV[8])\n${publishIt}\nreturn answer`
+    lua: `${earlierOr(3)}${appendIt}redis.call("SET", KEYS[3], answer, "PX", ARGV[8])\n${publishIt}\nreturn answer`
   },
   // KEYS: idempotency. ARGV: its window (ms), topic, envelope.
   fanfarePublishOnce: {
@@ -179,31 +179,33 @@ export interface Target {
   readonly keys: Keys
 }
 
-/**
- * Publishes, and adds to the stream where there is one: then `positionOf` reads
- * the answer. `sent` is called once its place in the order is settled, where that is
- * before the answer.
- */
-export const publish = (
+/** Publishes, unless that has been done with this key. */
+export const publishOnce = (
+  { client, keys }: Target,
+  channel: string,
+  envelope: string,
+  idempotencyKey: string
+): Promise<unknown> =>
+  client.run("fanfarePublishOnce", keys.idempotency(channel, idempotencyKey), WINDOW, keys.topic(channel), envelope)
+
+/** Adds to the stream and publishes, unless that has been done with this key; `positionOf` reads the answer. */
+export const append = (
   { client, runId, keys }: Target,
   channel: string,
   envelope: string,
-  { retention, idempotencyKey }: Broker.PublishOptions,
-  publishing?: Pick<Broker.Publishing, "sent">
+  { size, ttl, metaTtl }: History.Retention,
+  idempotencyKey?: string
 ): Promise<unknown> => {
-  const topic = keys.topic(channel)
-  if (retention === undefined) {
-    if (idempotencyKey === undefined) {
-      const answer = client.redis.publish(topic, envelope)
-      // Not after a script: one that Redis has forgotten is sent again, behind what was sent meanwhile.
-      publishing?.sent()
-      return answer
-    }
-    return client.run("fanfarePublishOnce", keys.idempotency(channel, idempotencyKey), WINDOW, topic, envelope)
-  }
   const at = [keys.meta(channel), keys.stream(channel)]
-  const { size, ttl, metaTtl } = retention
-  const about = [runId, History.newEpoch(), topic, envelope, size, milliseconds(ttl), milliseconds(metaTtl)]
+  const about = [
+    runId,
+    History.newEpoch(),
+    keys.topic(channel),
+    envelope,
+    size,
+    milliseconds(ttl),
+    milliseconds(metaTtl)
+  ]
   return idempotencyKey === undefined
     ? client.run("fanfareAppend", ...at, ...about)
     : client.run("fanfareAppendOnce", ...at, keys.idempotency(channel, idempotencyKey), ...about, WINDOW)
