@@ -5,9 +5,9 @@
  * its bound the socket is paused. Tasks are taken only while the mailbox is below
  * its bound; what runs ends with the connection.
  *
- * Outward, frames wait in the mailbox. At the end of the turn of the event loop
- * the hub has them written, in one write, without waking the fiber; only when
- * the socket pushes back does the fiber write the rest, once it drains.
+ * Outward, frames wait in the mailbox. The hub has them written without waking
+ * the fiber; only when the socket pushes back does the fiber write the rest, once
+ * it has drained.
  *
  * Whatever ends first ends the whole: the peer, a failed write, a slow reader, a
  * refusal, the shutdown. Then the fiber lets commands finish where that makes
@@ -22,24 +22,19 @@ import type * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import { constVoid } from "effect/Function"
 import * as HashMap from "effect/HashMap"
-import { Buffer } from "node:buffer"
-import * as Frame from "./Frame.ts"
-import * as Hub from "./Hub.ts"
+import type * as Frame from "./Frame.ts"
+import type * as Hub from "./Hub.ts"
 import { Inbox, type Owner } from "./Inbox.ts"
 import { atMost } from "./internal/time.ts"
 import { Liveness } from "./Liveness.ts"
-import type * as Mailbox from "./Mailbox.ts"
 import type * as Metrics from "./Metrics.ts"
+import type { Outbound, Writable } from "./Outbound.ts"
 import * as Codes from "./protocol/Codes.ts"
 import type * as ServerConfig from "./ServerConfig.ts"
 import type { Outlet, Session, Task } from "./Session.ts"
 
 /** A WebSocket as the connection uses it. Nothing here throws or waits. */
-export interface Socket {
-  /** Writes whole frames. `false`: not all of it was taken; wait for `drained`. */
-  readonly write: (bytes: Buffer) => boolean
-  /** Whether frames may be written: no close frame has been sent or received. */
-  readonly isOpen: () => boolean
+export interface Socket extends Writable {
   /** Sends a ping frame. */
   readonly ping: () => void
   /** Begins the closing handshake, behind what was written. */
@@ -51,31 +46,21 @@ export interface Socket {
   readonly resume: () => void
 }
 
-/** Bytes in one write: a reader that takes no more than this in `client.write_timeout` is slow. */
-const WRITE_BYTES = 64 * 1024
 /** How long the peer has to answer a close frame. */
 const CLOSE_TIMEOUT = Duration.seconds(5)
 /** How long commands received before the end of a connection may take to finish. */
 const SETTLE_TIMEOUT = Duration.seconds(5)
 
 /** One client. Its methods are synchronous and may be called from socket callbacks. */
-export class Connection implements Hub.Writer, Outlet, Owner {
+export class Connection implements Outlet, Owner {
   readonly id: string
   readonly encoding: Hub.Encoding
-  readonly #hub: Context.Tag.Service<Hub.Hub>
   readonly #metrics: Context.Tag.Service<Metrics.Metrics>
   readonly #config: ServerConfig.Config["client"]
-  readonly #mailbox: Mailbox.Mailbox
+  readonly #outbound: Outbound
   readonly #fork: Owner["fork"]
   #session: Session | undefined
   #socket: Socket | undefined
-
-  // Outward.
-  #touched = false
-  #blocked = false
-  // What it was given in this turn of the event loop.
-  #givenBytes = 0
-  #givenFrames = 0
 
   // Inward.
   readonly #inbox = new Inbox(this)
@@ -98,8 +83,7 @@ export class Connection implements Hub.Writer, Outlet, Owner {
   constructor(
     id: string,
     encoding: Hub.Encoding,
-    mailbox: Mailbox.Mailbox,
-    hub: Context.Tag.Service<Hub.Hub>,
+    outbound: Outbound,
     metrics: Context.Tag.Service<Metrics.Metrics>,
     config: ServerConfig.Config["client"],
     fork: Owner["fork"]
@@ -107,8 +91,7 @@ export class Connection implements Hub.Writer, Outlet, Owner {
     this.#fork = fork
     this.id = id
     this.encoding = encoding
-    this.#mailbox = mailbox
-    this.#hub = hub
+    this.#outbound = outbound
     this.#metrics = metrics
     this.#config = config
     this.#liveness = new Liveness(config)
@@ -117,90 +100,26 @@ export class Connection implements Hub.Writer, Outlet, Owner {
   // ── Outward ──────────────────────────────────────────────────────────────
 
   deliver(frame: Frame.Frame, isPositioned: boolean): boolean {
-    const count = Frame.count(frame)
-    if (this.#ended !== undefined || this.#socket?.isOpen() === false) {
-      this.#metrics.dropped.connection_closed.add(count)
-      return true
-    }
-    const kind = isPositioned ? "kept" : "lossy"
-    // While the socket takes what is written, the mailbox is emptied instead of overflowing.
-    let rest = frame
-    while (this.#mailbox.room(rest) < Frame.count(rest) && this.#writable) {
-      const fit = this.#mailbox.room(rest)
-      if (fit > 0) this.#mailbox.offer(Frame.slice(rest, 0, fit), kind)
-      rest = Frame.slice(rest, fit, Frame.count(rest))
-      this.#write()
-    }
-    const dropped = this.#mailbox.offer(rest, kind)
-    this.#metrics.deliveries.add(count - dropped)
-    if (dropped > 0) {
-      this.#metrics.dropped.mailbox_full.add(dropped)
-      if (this.#config.overflow === "disconnect") this.end(Codes.slow, "mailbox full")
-    }
-    // What was dropped does not count: one that is stuck would make the turns of all others short.
-    if (dropped === 0) this.#givenBytes += frame.bytes.length
-    this.#givenFrames += count - dropped
-    if (this.#givenBytes >= Hub.ENOUGH_BYTES || this.#givenFrames >= Hub.ENOUGH_PUBLICATIONS) this.#hasEnough()
-    this.#touch()
-    return dropped === 0
+    const isTaken = this.#outbound.deliver(frame, isPositioned)
+    if (!isTaken && this.#config.overflow === "disconnect") this.end(Codes.slow, "mailbox full")
+    return isTaken
   }
 
   send(text: string): void {
-    if (this.#ended !== undefined) return
-    this.#mailbox.offerControl(Frame.text(text))
-    this.#touch()
-  }
-
-  flush(): void {
-    this.#touched = false
-    this.#givenBytes = 0
-    this.#givenFrames = 0
-    this.#write()
-  }
-
-  #hasEnough(): void {
-    // Not flushed in this turn where it is blocked: the next so many are enough again, not the next one.
-    this.#givenBytes = 0
-    this.#givenFrames = 0
-    this.#hub.giveBack()
-  }
-
-  #write(): void {
-    const socket = this.#socket
-    if (socket === undefined) return
-    while (!this.#blocked && socket.isOpen() && !this.#mailbox.isEmpty) {
-      const frames = this.#mailbox.take(WRITE_BYTES)
-      const first = frames[0]
-      const bytes =
-        frames.length === 1 && first !== undefined ? first.bytes : Buffer.concat(frames.map((frame) => frame.bytes))
-      if (!socket.write(bytes)) {
-        this.#blocked = true
-        this.#liveness.blocked()
-      }
-    }
-  }
-
-  get #writable(): boolean {
-    return this.#socket !== undefined && !this.#blocked && !this.#closed
-  }
-
-  #touch(): void {
-    if (this.#touched || this.#blocked) return
-    this.#touched = true
-    this.#hub.touch(this)
+    this.#outbound.send(text)
   }
 
   /** How much waits for the socket, and whether it takes no more at present. */
-  get backlog(): { readonly frames: number; readonly bytes: number; readonly isBlocked: boolean } {
-    return { frames: this.#mailbox.frames, bytes: this.#mailbox.bytes, isBlocked: this.#blocked }
+  get backlog(): Outbound["backlog"] {
+    return this.#outbound.backlog
   }
 
   // ── What the transport tells ─────────────────────────────────────────────
 
   /** The socket took everything that was written to it. */
   drained(): void {
-    if (!this.#blocked) return
-    this.#blocked = false
+    if (!this.#outbound.drained()) return
+    this.#liveness.drained()
     this.#notify()
   }
 
@@ -225,6 +144,7 @@ export class Connection implements Hub.Writer, Outlet, Owner {
     this.#closed = true
     this.#session?.gone()
     this.#ended ??= { code, reason: "" }
+    this.#outbound.stop()
     this.#notify()
   }
 
@@ -254,6 +174,7 @@ export class Connection implements Hub.Writer, Outlet, Owner {
     this.#ended = disconnect
     this.#detail = detail
     this.#about = channel
+    this.#outbound.stop()
     this.#inbox.close()
     this.#notify()
   }
@@ -279,12 +200,12 @@ export class Connection implements Hub.Writer, Outlet, Owner {
     const session = this.#session
     if (this.#ended !== undefined || session === undefined) return
     const overdue = session.overdue()
-    const late = this.#liveness.late(now, this.#blocked, overdue)
+    const late = this.#liveness.late(now, this.#outbound.isBlocked, overdue)
     if (late !== undefined) return this.end(late.disconnect, late.detail)
     if (overdue !== undefined) return
     session.sweep(now)
     if (this.#ended !== undefined) return
-    const beat = this.#liveness.beat(now, this.#paused, this.#blocked)
+    const beat = this.#liveness.beat(now, this.#paused, this.#outbound.isBlocked)
     if (typeof beat === "object") return this.end(beat.disconnect, beat.detail)
     if (!beat) return
     if (session.pingText === undefined) this.#socket?.ping()
@@ -353,15 +274,10 @@ export class Connection implements Hub.Writer, Outlet, Owner {
   /** Starts tasks while the mailbox is below its bound, and reads again once the inbox has room. */
   #take(): void {
     if (this.#session === undefined) return
-    this.#inbox.take(() => this.#closed || this.#hasRoom())
+    this.#inbox.take(() => this.#closed || this.#outbound.hasRoom())
     if (!this.#paused || !this.#inbox.hasRoom) return
     this.#paused = false
     this.#socket?.resume()
-  }
-
-  #hasRoom(): boolean {
-    if (this.#mailbox.full) this.flush()
-    return !this.#mailbox.full
   }
 
   /**
@@ -372,6 +288,7 @@ export class Connection implements Hub.Writer, Outlet, Owner {
    */
   run(socket: Socket, session: Session, now: number): Effect.Effect<void> {
     this.#socket = socket
+    this.#outbound.open(socket)
     this.#session = session
     this.#liveness.begin(now)
     return Effect.whileLoop({
@@ -381,7 +298,7 @@ export class Connection implements Hub.Writer, Outlet, Owner {
           this.#finished = true
           return Effect.zipRight(this.#named, this.#finish(socket, session, this.#ended))
         }
-        this.flush()
+        this.#outbound.flush()
         this.#take()
         return this.#park
       },
@@ -394,7 +311,7 @@ export class Connection implements Hub.Writer, Outlet, Owner {
     return Effect.suspend(() => {
       this.#wake = undefined
       socket.terminate()
-      this.#metrics.dropped.connection_closed.add(this.#mailbox.discard())
+      this.#outbound.discard()
       const left = Effect.zipRight(this.#inbox.discard, this.#leave(session, this.#ended ?? Codes.serverError))
       return Effect.zipRight(this.#named, left)
     })
@@ -423,7 +340,7 @@ export class Connection implements Hub.Writer, Outlet, Owner {
       yield* this.#inbox.discard
       yield* this.#leave(session, disconnect)
       if (!this.#closed && disconnect !== Codes.slow) yield* this.#empty
-      this.#metrics.dropped.connection_closed.add(this.#mailbox.discard())
+      this.#outbound.discard()
       if (this.#closed) return
       socket.resume()
       socket.close(Codes.forCloseFrame(disconnect))
@@ -453,8 +370,8 @@ export class Connection implements Hub.Writer, Outlet, Owner {
   /** Writes what is in the mailbox, as fast as the socket takes it. */
   get #empty(): Effect.Effect<boolean> {
     const emptied = (): boolean => {
-      this.flush()
-      return this.#closed || this.#mailbox.isEmpty || this.#socket?.isOpen() === false
+      this.#outbound.flush()
+      return this.#closed || this.#outbound.isEmpty || this.#socket?.isOpen() === false
     }
     return this.#parkUntil(emptied, this.#config.write_timeout)
   }

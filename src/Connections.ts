@@ -15,6 +15,7 @@ import * as Hub from "./Hub.ts"
 import { atMost } from "./internal/time.ts"
 import * as Mailbox from "./Mailbox.ts"
 import * as Metrics from "./Metrics.ts"
+import { Outbound } from "./Outbound.ts"
 import * as Codes from "./protocol/Codes.ts"
 import * as ServerConfig from "./ServerConfig.ts"
 import type { Session } from "./Session.ts"
@@ -142,7 +143,8 @@ const make = Effect.gen(function* () {
       const { overflow, queue_max_frames, queue_max_size } = config.client
       return Effect.map(
         Mailbox.make(queue_max_frames, queue_max_size, overflow),
-        (mailbox) => new Connection.Connection(id, encoding, mailbox, hub, metrics, config.client, fork)
+        (mailbox) =>
+          new Connection.Connection(id, encoding, new Outbound(mailbox, hub, metrics), metrics, config.client, fork)
       )
     },
     serve: (connection, socket, session) =>

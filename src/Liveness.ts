@@ -36,8 +36,8 @@ export class Liveness {
     this.#pingedAt = undefined
   }
 
-  /** From now on the socket takes nothing more. */
-  blocked(): void {
+  /** The socket has taken everything: when it takes nothing the next time, that begins then. */
+  drained(): void {
     this.#blockedSince = undefined
   }
 
