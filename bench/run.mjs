@@ -51,7 +51,7 @@ const choose = (name, from, quick) => {
   return from.filter((one) => ids.some((id) => isMeant(id)(one)))
 }
 
-const QUICK_SCENARIOS = ["S1", "S2", "S3", "S5", "start"]
+const QUICK_SCENARIOS = ["S1", "S2", "S3 16", "S5", "start"]
 const QUICK_PEERS = ["fanfare", "batched", "hand-written", "socket-io"]
 
 /** Milliseconds that a run may take, its servers' start included. */

@@ -28,13 +28,13 @@ import { Inbox, type Owner } from "./Inbox.ts"
 import { atMost } from "./internal/time.ts"
 import { Liveness } from "./Liveness.ts"
 import type * as Metrics from "./Metrics.ts"
-import type { Outbound, Writable } from "./Outbound.ts"
+import type { Outbound, WritableSocket } from "./Outbound.ts"
 import * as Codes from "./protocol/Codes.ts"
 import type * as ServerConfig from "./ServerConfig.ts"
 import type { Outlet, Session, Task } from "./Session.ts"
 
 /** A WebSocket as the connection uses it. Nothing here throws or waits. */
-export interface Socket extends Writable {
+export interface Socket extends WritableSocket {
   /** Sends a ping frame. */
   readonly ping: () => void
   /** Begins the closing handshake, behind what was written. */
@@ -274,7 +274,7 @@ export class Connection implements Outlet, Owner {
   /** Starts tasks while the mailbox is below its bound, and reads again once the inbox has room. */
   #take(): void {
     if (this.#session === undefined) return
-    this.#inbox.take(() => this.#closed || this.#outbound.hasRoom())
+    this.#inbox.take(() => this.#closed || this.#outbound.makeRoom())
     if (!this.#paused || !this.#inbox.hasRoom) return
     this.#paused = false
     this.#socket?.resume()
@@ -311,6 +311,7 @@ export class Connection implements Outlet, Owner {
     return Effect.suspend(() => {
       this.#wake = undefined
       socket.terminate()
+      this.#outbound.stop()
       this.#outbound.discard()
       const left = Effect.zipRight(this.#inbox.discard, this.#leave(session, this.#ended ?? Codes.serverError))
       return Effect.zipRight(this.#named, left)

@@ -340,7 +340,7 @@ export const layer = (own: Partial<Context.Tag.Service<Hooks>>): Layer.Layer<Hoo
   Layer.effect(
     Hooks,
     Effect.map(configured, (base) => {
-      const { onSubscribe, onPublish, onHistory, onPresence } = own
+      const { onConnect, onSubscribe, onPublish, onHistory, onPresence } = own
       const both = <Request>(
         first: (request: Request) => Effect.Effect<void, Rejected>,
         second: ((request: Request) => Effect.Effect<void, Rejected>) | undefined
@@ -360,6 +360,8 @@ export const layer = (own: Partial<Context.Tag.Service<Hooks>>): Layer.Layer<Hoo
       return Hooks.of({
         ...base,
         ...own,
+        // The address is asked for here: a hook that waits first would ask a socket that may be gone.
+        onConnect: onConnect === undefined ? base.onConnect : (request) => onConnect({ ...request }),
         onSubscribe:
           onSubscribe === undefined
             ? base.onSubscribe

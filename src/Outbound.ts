@@ -11,7 +11,7 @@ import type * as Mailbox from "./Mailbox.ts"
 import type * as Metrics from "./Metrics.ts"
 
 /** A socket as it is written to. Nothing here throws or waits. */
-export interface Writable {
+export interface WritableSocket {
   /** Writes whole frames. `false`: not all of it was taken; wait for `drained`. */
   readonly write: (bytes: Buffer) => boolean
   /** Whether frames may be written: no close frame has been sent or received. */
@@ -21,16 +21,16 @@ export interface Writable {
 /** Bytes in one write: a reader that takes no more than this in `client.write_timeout` is slow. */
 const WRITE_BYTES = 64 * 1024
 
-/** What a connection's client is to get. Nothing here throws or waits. */
+/** What stands between the hub, the session and the socket of one connection. Nothing here throws or waits. */
 export class Outbound implements Hub.Writer {
   readonly #mailbox: Mailbox.Mailbox
   readonly #hub: Context.Tag.Service<Hub.Hub>
   readonly #metrics: Context.Tag.Service<Metrics.Metrics>
-  #socket: Writable | undefined
+  #socket: WritableSocket | undefined
   #takesMore = true
   #isTouched = false
   #isBlocked = false
-  // What it was given since it was last written to.
+  // What it was given in this turn of the event loop.
   #givenBytes = 0
   #givenFrames = 0
 
@@ -44,8 +44,8 @@ export class Outbound implements Hub.Writer {
     this.#metrics = metrics
   }
 
-  /** From now on it is written where the frames go to. */
-  open(socket: Writable): void {
+  /** From now on frames are written to this socket. */
+  open(socket: WritableSocket): void {
     this.#socket = socket
   }
 
@@ -64,18 +64,20 @@ export class Outbound implements Hub.Writer {
     const kind = isPositioned ? "kept" : "lossy"
     // While the socket takes what is written, the mailbox is emptied instead of overflowing.
     let rest = frame
-    while (this.#mailbox.room(rest) < Frame.count(rest) && this.#socket !== undefined && !this.#isBlocked) {
+    while (this.#mailbox.room(rest) < Frame.count(rest) && this.#socket?.isOpen() === true && !this.#isBlocked) {
       const fit = this.#mailbox.room(rest)
       if (fit > 0) this.#mailbox.offer(Frame.slice(rest, 0, fit), kind)
       rest = Frame.slice(rest, fit, Frame.count(rest))
       this.#write()
     }
     const dropped = this.#mailbox.offer(rest, kind)
-    this.#metrics.deliveries.add(count - dropped)
+    // Older ones may have made room for it, and they were counted: more than it has itself.
+    const queued = Math.max(0, count - dropped)
+    this.#metrics.deliveries.add(queued)
     if (dropped > 0) this.#metrics.dropped.mailbox_full.add(dropped)
     // What was dropped does not count: one that is stuck would make the turns of all others short.
     if (dropped === 0) this.#givenBytes += frame.bytes.length
-    this.#givenFrames += count - dropped
+    this.#givenFrames += queued
     if (this.#givenBytes >= Hub.ENOUGH_BYTES || this.#givenFrames >= Hub.ENOUGH_PUBLICATIONS) this.#hub.giveBack()
     this.#touch()
     return dropped === 0
@@ -131,8 +133,8 @@ export class Outbound implements Hub.Writer {
     return this.#mailbox.isEmpty
   }
 
-  /** Whether the mailbox is below its bound, once what can be written is. */
-  hasRoom(): boolean {
+  /** Writes what can be written where the mailbox is at its bound; returns whether it is below it. */
+  makeRoom(): boolean {
     if (this.#mailbox.full) this.flush()
     return !this.#mailbox.full
   }

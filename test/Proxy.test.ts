@@ -14,8 +14,10 @@ interface From {
 const request = ({ peer, ...headers }: From): IncomingMessage =>
   ({ socket: { remoteAddress: peer }, headers }) as unknown as IncomingMessage
 
-const client = (from: From, ...trusted: ReadonlyArray<string>) =>
-  Proxy.client(request(from), Proxy.parse(trusted).trusted)
+const client = (from: From, ...trusted: ReadonlyArray<string>) => {
+  const { address, host } = Proxy.client(request(from), Proxy.parse(trusted).trusted)
+  return { address: address(), host }
+}
 
 describe("Proxy.parse", () => {
   it.each(["10.0.0.0/8", "127.0.0.1", "0.0.0.0/0", "192.0.2.1/32", "::1", "::/0", "fd00::/8", "2001:db8::1/128"])(

@@ -16,23 +16,33 @@ const incomplete = (peer, load) => {
 export default {
   id: "S7",
   title: "reconnect storm: 5,000 clients in 50 rooms come back at once; where the peer can, with what they missed",
-  figures: { seconds: { title: "until the last is live, s", better: "less" } },
+  figures: {
+    seconds: { title: "until the last is live, s", better: "less" },
+    again: { title: "the same when they come back again, s", better: "less" }
+  },
   peers: ["fanfare", "batched", "hand-written", "socket-io"],
   needsRecovery: true,
   run: (peer) =>
     withServers(peer, async (instances) => {
       const load = new Load(peer, { connections: CONNECTIONS, rooms: ROOMS, publishers: ROOMS })
       const author = new Load(peer, { connections: ROOMS, rooms: ROOMS, publishers: ROOMS })
+      const faults = []
       await author.open(instances)
       await load.open(instances)
-      load.close()
-      for (let count = 0; count < MISSED; count++) await author.once()
-      await pause(1)
-      const began = performance.now()
-      await load.open(instances, { again: ({ heard }) => heard.position })
-      const seconds = (performance.now() - began) / 1000
-      const fault = incomplete(peer, load)
-      const faults = [await load.finish(), await author.finish()]
-      return { fault: fault ?? faults.find((one) => one !== undefined), seconds }
+      const storm = async () => {
+        load.close()
+        for (let count = 0; count < MISSED; count++) await author.once()
+        await pause(1)
+        const began = performance.now()
+        await load.open(instances, { again: ({ heard }) => heard.position })
+        const seconds = (performance.now() - began) / 1000
+        faults.push(incomplete(peer, load))
+        return seconds
+      }
+      const seconds = await storm()
+      // A third of the first one is code that has not been compiled yet.
+      const again = await storm()
+      faults.push(await load.finish(), await author.finish())
+      return { fault: faults.find((one) => one !== undefined), seconds, again }
     })
 }

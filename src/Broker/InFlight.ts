@@ -29,12 +29,12 @@ export const failure = (reason: BrokerFailure, channel: string, what: string, ca
   new BrokerError({ reason, channel, message: `${what} "${channel}": ${reason}`, cause })
 
 /**
- * A command without an answer yet. There may be thousands, and each collection of
- * garbage copies them: so it is one object, and closes over nothing that is not
- * needed any more. Nothing here throws.
+ * What is answered as one. There may be thousands without an answer yet, and each
+ * collection of garbage copies them: so it is one object, and keeps nothing that
+ * is not needed any more. Nothing here throws.
  */
 export abstract class Sent<R> extends Deadlines.Wait {
-  /** How many of the admitted it stands for, and their bytes. */
+  /** How many of the admitted it stands for, and their bytes; neither changes once it is followed. */
   abstract readonly count: number
   abstract readonly bytes: number
   /** What it means that the link broke before the answer. */
@@ -75,12 +75,15 @@ export interface Receiver<A> {
 
 /** Commands on their way. */
 export interface InFlight {
-  /** Counts one of so many bytes among them; `false` at the bound. Whoever is admitted is `followed`. */
+  /**
+   * Counts one of so many bytes among them; `false` at the bound. What is admitted
+   * has to be followed, alone or with others, or it counts for ever.
+   */
   readonly admit: (bytes: number) => boolean
-  /** The time that it has begins. */
+  /** Its deadline begins. */
   readonly begin: (sent: Sent<never>) => void
-  /** Runs the command at a link, and tells what has become of it. It counts until Redis answers, or the link is gone. */
-  readonly follow: <R>(sent: Sent<R>, at: Streams.Target, run: (at: Streams.Target) => Promise<R>) => void
+  /** Runs it, and tells what has become of it. It counts until Redis answers, or the link is gone. */
+  readonly follow: <R>(sent: Sent<R>, run: () => Promise<R>) => void
   /** Runs a command at a link, within the bounds and the deadline. */
   readonly send: <R, A>(
     at: Streams.Target | undefined,
@@ -127,11 +130,8 @@ class Single<R, A> extends Sent<R> {
 }
 
 /** Runs it; what it throws is a rejection. */
-const promised = <R>(run: (at: Streams.Target) => Promise<R>, at: Streams.Target): Promise<R> =>
-  Either.getOrElse(
-    Either.try(() => run(at)),
-    (defect) => Promise.reject(defect)
-  )
+const promised = <R>(run: () => Promise<R>): Promise<R> =>
+  Either.getOrElse(Either.try(run), (defect) => Promise.reject(defect))
 
 export const make = ({
   limits
@@ -167,8 +167,8 @@ export const make = ({
       if (settle(sent)) sent.failed(Redis.isReply(cause) ? "Failed" : sent.lost, cause)
     }
 
-    const follow: InFlight["follow"] = (sent, at, run) => {
-      promised(run, at).then(
+    const follow: InFlight["follow"] = (sent, run) => {
+      promised(run).then(
         (answer) => answered(sent, answer),
         (cause: unknown) => rejected(sent, cause)
       )
@@ -180,7 +180,7 @@ export const make = ({
       if (!admit(about.bytes)) return sent.failed("Overloaded")
       deadlines.begin(sent)
       at.client.cork()
-      follow(sent, at, run)
+      follow(sent, () => run(at))
     }
 
     return {

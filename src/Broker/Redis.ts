@@ -111,6 +111,7 @@ const openLink = (url: Redacted.Redacted): Effect.Effect<Link, Redis.LinkLost, S
     // Behind one address there may be two servers for the length of a failover.
     if (one !== other)
       yield* new Redis.LinkLost({ message: "publisher and subscriber are connected to different servers" })
+    yield* Redis.command(() => Batches.probe(publisher))
     return { publisher, subscriber, runId: one }
   })
 
@@ -243,6 +244,8 @@ const make = (url: Redacted.Redacted) =>
     const inFlight = yield* InFlight.make(metrics)
     const { send, unsafeSend } = inFlight
     const batches = Batches.make(inFlight)
+    // Before the link is closed: what is published in the turn of the end is not behind its QUIT.
+    yield* Effect.addFinalizer(() => Effect.sync(batches.flush))
 
     /** A command that changes nothing: without its answer it is as if it had not been sent. */
     const query = <A>(channel: string, what: string, run: (at: Streams.Target) => Promise<A>) =>
@@ -251,20 +254,18 @@ const make = (url: Redacted.Redacted) =>
     const unsafePublish: Context.Tag.Service<Broker>["unsafePublish"] = (channel, publication, options, publishing) => {
       const { retention, idempotencyKey } = options
       const envelope = Envelope.encode(publication)
-      const about = { channel, bytes: Buffer.byteLength(envelope) }
       const at = link && target
       if (retention === undefined && idempotencyKey === undefined) {
         batches.publish(at, channel, envelope, publishing)
         return true
       }
-      batches.flush()
-      if (retention !== undefined) {
-        const append = (to: Streams.Target) => Streams.append(to, channel, envelope, retention, idempotencyKey)
-        unsafeSend(at, { ...about, kind: APPEND }, append, publishing)
-      } else if (idempotencyKey !== undefined) {
-        const publishOnce = (to: Streams.Target) => Streams.publishOnce(to, channel, envelope, idempotencyKey)
-        unsafeSend(at, { ...about, kind: PUBLISH_ONCE }, publishOnce, publishing)
+      batches.flushChannel(channel)
+      const about = {
+        kind: retention === undefined ? PUBLISH_ONCE : APPEND,
+        channel,
+        bytes: Buffer.byteLength(envelope)
       }
+      unsafeSend(at, about, (to) => Streams.publish(to, channel, envelope, options), publishing)
       return true
     }
 
@@ -338,6 +339,7 @@ const make = (url: Redacted.Redacted) =>
       unsubscribe: (channel) => subscriptions.release(keys.topic(channel)),
       sendControl: (message, to) =>
         Effect.suspend(() => {
+          batches.flush()
           const bytes = Buffer.byteLength(message)
           const about = { kind: SEND_CONTROL, channel: "", bytes }
           return send(link && target, about, ({ client }) => client.redis.publish(keys.control(to), message))

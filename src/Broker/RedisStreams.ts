@@ -63,7 +63,7 @@ end
 `
 
 /** KEYS: meta, stream. ARGV: run_id, new epoch, topic, envelope, size, ttl, meta ttl (ms). Answers epoch, offset. */
-const appendIt = `${meta}
+const append = `${meta}
 local epoch, offset, is_own = read_meta(KEYS[1], ARGV[1])
 if not epoch then remove_orphan(KEYS[2]) end
 if not is_own then epoch = ARGV[2] end
@@ -84,11 +84,11 @@ if earlier then return earlier end
 
 /** The scripts that a client of these streams is opened with. */
 export const scripts: Readonly<Record<string, Redis.Script>> = {
-  fanfareAppend: { numberOfKeys: 2, lua: `${appendIt}${publishIt}\nreturn answer` },
+  fanfareAppend: { numberOfKeys: 2, lua: `${append}${publishIt}\nreturn answer` },
   // Further KEYS: idempotency. Further ARGV: its window (ms).
   fanfareAppendOnce: {
     numberOfKeys: 3,
-    lua: `${earlierOr(3)}${appendIt}redis.call("SET", KEYS[3], answer, "PX", ARGV[8])\n${publishIt}\nreturn answer`
+    lua: `${earlierOr(3)}${append}redis.call("SET", KEYS[3], answer, "PX", ARGV[8])\n${publishIt}\nreturn answer`
   },
   // KEYS: idempotency. ARGV: its window (ms), topic, envelope.
   fanfarePublishOnce: {
@@ -179,36 +179,26 @@ export interface Target {
   readonly keys: Keys
 }
 
-/** Publishes, unless that has been done with this key. */
-export const publishOnce = (
-  { client, keys }: Target,
-  channel: string,
-  envelope: string,
-  idempotencyKey: string
-): Promise<unknown> =>
-  client.run("fanfarePublishOnce", keys.idempotency(channel, idempotencyKey), WINDOW, keys.topic(channel), envelope)
-
-/** Adds to the stream and publishes, unless that has been done with this key; `positionOf` reads the answer. */
-export const append = (
+/**
+ * Publishes by a script: adds to the stream where there is one, of which
+ * `positionOf` reads the answer; where there is a key, only if that has not been
+ * done with it.
+ */
+export const publish = (
   { client, runId, keys }: Target,
   channel: string,
   envelope: string,
-  { size, ttl, metaTtl }: History.Retention,
-  idempotencyKey?: string
+  { retention, idempotencyKey }: Broker.PublishOptions
 ): Promise<unknown> => {
+  const topic = keys.topic(channel)
+  const once = idempotencyKey === undefined ? [] : [keys.idempotency(channel, idempotencyKey)]
+  if (retention === undefined) return client.run("fanfarePublishOnce", ...once, WINDOW, topic, envelope)
   const at = [keys.meta(channel), keys.stream(channel)]
-  const about = [
-    runId,
-    History.newEpoch(),
-    keys.topic(channel),
-    envelope,
-    size,
-    milliseconds(ttl),
-    milliseconds(metaTtl)
-  ]
-  return idempotencyKey === undefined
+  const { size, ttl, metaTtl } = retention
+  const about = [runId, History.newEpoch(), topic, envelope, size, milliseconds(ttl), milliseconds(metaTtl)]
+  return once.length === 0
     ? client.run("fanfareAppend", ...at, ...about)
-    : client.run("fanfareAppendOnce", ...at, keys.idempotency(channel, idempotencyKey), ...about, WINDOW)
+    : client.run("fanfareAppendOnce", ...at, ...once, ...about, WINDOW)
 }
 
 /** A publication of a newer version cannot be read: a hole, which whoever needs it is told of. */

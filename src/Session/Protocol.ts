@@ -58,11 +58,12 @@ interface Shared extends Services {
   readonly carried: Commands.Commands
 }
 
-type Request = Pick<Hooks.ConnectRequest, "headers" | "address">
+/** What came with the upgrade; `address` is asked for when a hook wants to know. */
+type Request = Pick<Hooks.ConnectRequest, "headers"> & { readonly address: () => string }
 
 const NO_SUBS: ReadonlyMap<string, string> = new Map()
 
-const NO_REQUEST: Request = { headers: {}, address: "" }
+const NO_REQUEST: Request = { headers: {}, address: () => "" }
 
 // A class: as closures over what they share, its methods take 3 KB for each connection.
 class Protocol implements Session, Clients.Client, Commands.Asker {
@@ -195,10 +196,16 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
     deciding: Commands.Deciding
   ): Effect.Effect<Hooks.Accepted, Hooks.Rejected> {
     return deciding.decided(() => {
-      const request = this.#request
+      const { address, headers } = this.#request
       // Not kept any longer: its headers are most of what a connection would hold.
       this.#request = NO_REQUEST
-      return this.#shared.hooks.onConnect({ client: this.outlet.id, kind: "protocol", token, data, ...request })
+      const about = { client: this.outlet.id, kind: "protocol", token, data, headers } as const
+      return this.#shared.hooks.onConnect({
+        ...about,
+        get address() {
+          return address()
+        }
+      })
     })
   }
 

@@ -179,7 +179,7 @@ export const make: Effect.Effect<
   const decidePlain = (
     id: string,
     request: IncomingMessage,
-    address: string,
+    address: Proxy.Client["address"],
     asked: Extract<Target, { _tag: "Plain" }>
   ): Effect.Effect<PlainRequest, Refusal> =>
     Effect.gen(function* () {
@@ -203,7 +203,7 @@ export const make: Effect.Effect<
           token: bearer(request),
           data: undefined,
           headers: request.headers,
-          address
+          address: address()
         }),
         refusalOf
       )
@@ -269,7 +269,7 @@ export const make: Effect.Effect<
     request: IncomingMessage,
     socket: Duplex,
     head: Buffer,
-    address: string
+    address: Proxy.Client["address"]
   ): Effect.Effect<void> =>
     Effect.flatMap(connections.make(id, "protocol"), (connection) => {
       const begun = Either.try(() => {
@@ -292,7 +292,7 @@ export const make: Effect.Effect<
     request: IncomingMessage,
     socket: Duplex,
     head: Buffer,
-    address: string,
+    address: Proxy.Client["address"],
     asked: Extract<Target, { _tag: "Plain" }>
   ): Effect.Effect<void, Refusal> =>
     Effect.uninterruptibleMask((restore) =>
