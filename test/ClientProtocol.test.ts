@@ -298,8 +298,8 @@ describe("client protocol", () => {
       const left: Array<unknown> = []
       const server = yield* Server.start({
         hooks: {
-          onConnect: ({ data }) =>
-            data === '"let me in"'
+          onConnect: ({ address, data }) =>
+            data === '"let me in"' && address === "127.0.0.1"
               ? Effect.succeed({ user: "42", info: '{"name":"Ann"}', data: '{"hello":true}' })
               : Effect.fail(new Hooks.Rejected({ code: 4501, message: "go away", disconnect: true })),
           onSubscribe: ({ channel, client }) =>
