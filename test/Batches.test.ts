@@ -1,24 +1,15 @@
-/** Publishes of one turn: with Redis in the test's hands, and with a real one. */
+/** Publishes of one turn, with Redis in the test's hands; BatchesRedis.test.ts has a real one. */
 import { describe, expect, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as Redacted from "effect/Redacted"
-import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as TestClock from "effect/TestClock"
 import { inspect } from "node:util"
-import * as Broker from "../src/Broker.ts"
 import * as Batches from "../src/Broker/Batches.ts"
 import * as InFlight from "../src/Broker/InFlight.ts"
-import * as RedisBroker from "../src/Broker/Redis.ts"
 import type * as Streams from "../src/Broker/RedisStreams.ts"
 import * as Metrics from "../src/Metrics.ts"
-import * as ServerConfig from "../src/ServerConfig.ts"
-import { type Instance, instance } from "./support/broker.ts"
-import { live } from "./support/it.ts"
-import * as Redis from "./support/redis.ts"
-import { eventually } from "./support/wait.ts"
 
 /** A Redis that keeps what it is sent, until the test answers. */
 const redis = () => {
@@ -309,113 +300,5 @@ describe("Batches", () => {
         yield* turn
         expect(told).toEqual(["a Failure", "b Success"])
       })
-  )
-})
-
-describe("Broker/Redis, many publishes in one turn", () => {
-  const start = (url: string) => instance(RedisBroker.layer(Redacted.make(url)))
-  /** How often Redis has carried out a command; the probe of a link is an EVAL, too. */
-  const calls = (server: Redis.Redis, command: string) =>
-    Effect.map(
-      server.use((client) => client.info("commandstats")),
-      (info) => Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(info)?.[1] ?? 0)
-    )
-  const publish = ({ broker }: Instance, channel: string, data: string) =>
-    Effect.match(broker.publish(channel, { data, json: false }), {
-      onFailure: ({ reason, message, cause }) => `${reason} ${message} ${String(cause)}`,
-      onSuccess: () => "accepted"
-    })
-
-  live("are few commands, and heard in order", () =>
-    Effect.gen(function* () {
-      const server = yield* Redis.start()
-      const [one, other] = [yield* start(server.url), yield* start(server.url)]
-      for (const channel of ["x", "y"]) yield* other.broker.subscribe(channel)
-      const before = yield* calls(server, "eval")
-      const channelOf = (index: number): string => (index % 3 === 0 ? "x" : "y")
-      const results = yield* Effect.forEach(
-        Array.from({ length: 1100 }, (_, index) => index),
-        (index) => publish(one, channelOf(index), String(index)),
-        { concurrency: "unbounded" }
-      )
-      expect(new Set(results)).toEqual(new Set(["accepted"]))
-      yield* other.hears(1100)
-      expect(other.heard.map(([channel, { data }]) => [channel, data])).toEqual(
-        Array.from({ length: 1100 }, (_, index) => [channelOf(index), String(index)])
-      )
-      // 256 in each; the fibers may not all have begun in one turn.
-      expect((yield* calls(server, "eval")) - before).toBeGreaterThanOrEqual(5)
-      expect((yield* calls(server, "eval")) - before).toBeLessThan(20)
-      expect(yield* calls(server, "publish")).toBe(1100)
-    })
-  )
-
-  live("of which Redis refuses some: those fail, and the others are heard", () =>
-    Effect.gen(function* () {
-      const server = yield* Redis.start()
-      yield* server.use((client) =>
-        client.call("ACL", "SETUSER", "wary", "on", ">secret", "~fanfare:*", "&fanfare:pub:open*", "+@all")
-      )
-      const one = yield* start(server.url.replace("redis://", "redis://wary:secret@"))
-      yield* one.broker.subscribe("open")
-      const before = yield* calls(server, "eval")
-      const results = yield* Effect.all(
-        [publish(one, "open", "1"), publish(one, "closed", "2"), publish(one, "open", "3"), publish(one, "shut", "4")],
-        { concurrency: "unbounded" }
-      )
-      yield* one.hears(2)
-      expect(one.heard.map(([, { data }]) => data)).toEqual(["1", "3"])
-      expect([results[0], results[2]]).toEqual(["accepted", "accepted"])
-      expect(results[1]).toMatch(/^Failed publish "closed": Failed .*(NOPERM|can't publish)/)
-      expect(results[3]).toMatch(/^Failed publish "shut": Failed .*(NOPERM|can't publish)/)
-      expect((yield* calls(server, "eval")) - before).toBe(1)
-      // One alone goes another way, and is refused as well.
-      expect(yield* publish(one, "closed", "5")).toMatch(/^Failed publish "closed": Failed .*NOPERM/)
-    })
-  )
-
-  live("of which nothing is known where the link is gone before they are sent: each fails, and none is counted", () =>
-    Effect.gen(function* () {
-      const server = yield* Redis.start()
-      const one = yield* start(server.url)
-      const told: Array<string> = []
-      const unsafePublish = (): void =>
-        void one.broker.unsafePublish(
-          "x",
-          { data: "1", json: true },
-          {},
-          {
-            sent: () => undefined,
-            done: (result) => void told.push(result._tag)
-          }
-        )
-      yield* server.kill
-      for (let count = 0; count < 300; count++) unsafePublish()
-      yield* eventually(
-        Effect.sync(() => told.length),
-        (length) => length === 300,
-        "all are told"
-      )
-      expect(new Set(told)).toEqual(new Set(["Failure"]))
-    })
-  )
-
-  live("by a user who may not use scripts: the link does not open, and the log says why", () =>
-    Effect.gen(function* () {
-      const server = yield* Redis.start()
-      yield* server.use((client) =>
-        client.call("ACL", "SETUSER", "wary", "on", ">secret", "~fanfare:*", "&fanfare:*", "+@all", "-eval")
-      )
-      const layer = RedisBroker.layer(Redacted.make(server.url.replace("redis://", "redis://wary:secret@")))
-      const context = yield* Layer.build(
-        layer.pipe(Layer.provide(Metrics.layer), Layer.provide(ServerConfig.layer({})))
-      )
-      const broker = Context.get(context, Broker.Broker)
-      yield* eventually(
-        SubscriptionRef.get(broker.state),
-        (state) => state._tag === "Degraded" && /NOPERM.*eval/.test(state.cause),
-        "the broker says what is not permitted"
-      )
-    })
   )
 })
