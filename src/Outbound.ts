@@ -18,7 +18,7 @@ export interface WritableSocket {
   readonly isOpen: () => boolean
 }
 
-/** Bytes in one write: a reader that takes no more than this in `client.write_timeout` is slow. */
+/** Bytes in one write, or those of a single frame: a reader that takes no more in `client.write_timeout` is slow. */
 const WRITE_BYTES = 64 * 1024
 
 /** What stands between the hub, the session and the socket of one connection. Nothing here throws or waits. */

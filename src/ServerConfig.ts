@@ -140,7 +140,7 @@ export const options = {
     }),
     write_timeout: positiveDuration(
       "30 seconds",
-      "a client that takes less than a write, 64 KiB at most, in so long is disconnected with 3008, then terminated"
+      "a client that takes less than a write, 64 KiB or one longer message, in so long is disconnected with 3008, then terminated"
     ),
     ping_interval: positiveDuration("25 seconds", "how often the server pings a client"),
     pong_timeout: positiveDuration("8 seconds", "how long it waits for the answer"),

@@ -1,12 +1,16 @@
 /** Publishes of one turn, with a real Redis. */
 import { describe, expect } from "@effect/vitest"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Broker from "../src/Broker.ts"
+import * as InFlight from "../src/Broker/InFlight.ts"
 import * as RedisBroker from "../src/Broker/Redis.ts"
 import * as Metrics from "../src/Metrics.ts"
 import * as ServerConfig from "../src/ServerConfig.ts"
@@ -74,6 +78,74 @@ describe("Broker/Redis, many publishes in one turn", () => {
       expect((yield* calls(server, "eval")) - before).toBe(1)
       // One alone goes another way, and is refused as well.
       expect(yield* publish(one, "closed", "5")).toMatch(/^Failed publish "closed": Failed .*NOPERM/)
+    })
+  )
+
+  live("that takes longer than an answer may: all are sent, and heard", () =>
+    Effect.gen(function* () {
+      const server = yield* Redis.start()
+      const one = yield* start(server.url)
+      yield* one.broker.subscribe("x")
+      const first = yield* Effect.fork(publish(one, "x", "first"))
+      yield* Effect.yieldNow()
+      const last = yield* Effect.fork(
+        Effect.suspend(() => {
+          const end = performance.now() + Duration.toMillis(InFlight.DEADLINE) + 100
+          while (performance.now() < end);
+          return publish(one, "x", "last")
+        })
+      )
+      expect(yield* Fiber.join(Fiber.zip(first, last))).toEqual(["accepted", "accepted"])
+      yield* one.hears(2)
+      expect(one.heard.map(([, { data }]) => data)).toEqual(["first", "last"])
+    })
+  )
+
+  live("the last one of an instance: they go out before its link is closed", () =>
+    Effect.gen(function* () {
+      const server = yield* Redis.start()
+      const other = yield* start(server.url)
+      yield* other.broker.subscribe("x")
+      const scope = yield* Scope.make()
+      const one = yield* Scope.extend(start(server.url), scope)
+      const told: Array<string> = []
+      for (const data of ["1", "2"]) {
+        const done = (result: Exit.Exit<unknown, unknown>): void => void told.push(result._tag)
+        one.broker.unsafePublish("x", { data, json: true }, {}, { sent: () => undefined, done })
+      }
+      yield* Scope.close(scope, Exit.void)
+      expect(told).toEqual(["Success", "Success"])
+      yield* other.hears(2)
+    })
+  )
+
+  live("are heard before a control message of the same turn", () =>
+    Effect.gen(function* () {
+      const server = yield* Redis.start()
+      const [one, other] = [yield* start(server.url), yield* start(server.url)]
+      yield* other.broker.subscribe("x")
+      /** How many publications were before each control message. */
+      const before: Array<number> = []
+      const watched = new Watched()
+      yield* other.broker.listenControl("other", () => {
+        before.push(other.heard.length)
+        watched.changed()
+      })
+      yield* Effect.repeat(one.broker.sendControl("are you there?"), { until: (instances) => instances > 0 })
+      yield* watched.until(
+        () => before.length === 1,
+        () => "a control message"
+      )
+      const evals = yield* calls(server, "eval")
+      yield* Effect.all([publish(one, "x", "1"), publish(one, "x", "2"), one.broker.sendControl("now")], {
+        concurrency: "unbounded"
+      })
+      yield* watched.until(
+        () => before.length === 2,
+        () => "another one"
+      )
+      expect(before).toEqual([0, 2])
+      expect((yield* calls(server, "eval")) - evals).toBe(1)
     })
   )
 

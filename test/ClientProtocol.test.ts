@@ -1,4 +1,5 @@
 import { describe, expect } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Hooks from "../src/Hooks.ts"
@@ -7,7 +8,7 @@ import * as Redis from "./support/redis.ts"
 import * as Sdk from "./support/sdk.ts"
 import * as Server from "./support/server.ts"
 import * as Socket from "./support/socket.ts"
-import { Watched } from "./support/wait.ts"
+import { eventually, Watched } from "./support/wait.ts"
 
 const brokers: ReadonlyArray<
   readonly [string, (options?: Server.Options) => Effect.Effect<Server.Running, unknown, Scope.Scope>]
@@ -291,6 +292,22 @@ describe("client protocol", () => {
       expect(plain.isClosed()).toBe(false)
     })
   )
+
+  for (const how of ["hooks", "decides"] as const) {
+    live(`${how}: one that takes its time knows the address of a client that has gone meanwhile`, () =>
+      Effect.gen(function* () {
+        const asked = yield* Deferred.make<Hooks.ConnectRequest>()
+        const onConnect = (request: Hooks.ConnectRequest) => Effect.as(Deferred.succeed(asked, request), { user: "" })
+        const server = yield* Server.start({ [how]: { onConnect } })
+        const client = yield* raw(server)
+        client.send(command(1, "connect", {}))
+        const request = yield* Deferred.await(asked)
+        client.ws.terminate()
+        yield* eventually(Effect.sync(server.connections.count), (count) => count === 0, "the client has gone")
+        expect(request.address).toBe("127.0.0.1")
+      })
+    )
+  }
 
   live("hooks: decide about connect, subscribe, publish and rpc, and hear of the end", () =>
     Effect.gen(function* () {

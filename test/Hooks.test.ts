@@ -281,28 +281,13 @@ describe("Hooks.layer", () => {
     expect(decide(hooks.onPresence(history(USER, "lobby", false)))).toEqual(Either.left(NO))
   })
 
-  it("asks for the address when it asks onConnect: later the socket may be gone", () => {
-    const socket = { isGone: false }
-    const seen: Array<string> = []
-    const hooks = build(
-      Hooks.layer({
-        onConnect: (request) =>
-          Effect.sync(() => {
-            seen.push(request.address)
-            return { user: "" }
-          })
-      }),
-      {}
-    )
-    const asked = hooks.onConnect({
-      ...connect(""),
-      get address() {
-        return socket.isGone ? "" : "192.0.2.1"
-      }
-    })
-    socket.isGone = true
-    decide(asked)
-    expect(seen).toEqual(["192.0.2.1"])
+  it("needs the address of clients where onConnect is not the configuration's", () => {
+    const onConnect = () => Effect.succeed({ user: "" })
+    const config = build(Hooks.layerConfig, {})
+    expect(Hooks.needsAddress(config)).toBe(false)
+    expect(Hooks.needsAddress(build(Hooks.layer({ onPublish: () => Effect.void }), {}))).toBe(false)
+    expect(Hooks.needsAddress(build(Hooks.layer({ onConnect }), {}))).toBe(true)
+    expect(Hooks.needsAddress(build(Layer.succeed(Hooks.Hooks, { ...config, onConnect }), {}))).toBe(true)
   })
 
   it("lets onConnect, onRpc and onDisconnect decide in place of the configuration", () => {

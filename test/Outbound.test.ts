@@ -36,10 +36,11 @@ const setup = (overflow: Mailbox.Overflow = "drop_newest") =>
       } as unknown as Context.Tag.Service<Hub.Hub>,
       metrics
     )
-    const socket = { written: [] as Array<string>, takes: true, isOpen: true }
+    const socket = { written: [] as Array<string>, sizes: [] as Array<number>, takes: true, isOpen: true }
     outbound.open({
       write: (bytes) => {
         socket.written.push(textsIn(bytes))
+        socket.sizes.push(bytes.length)
         return socket.takes
       },
       isOpen: () => socket.isOpen
@@ -69,6 +70,19 @@ describe("Outbound", () => {
       outbound.flush()
       expect(socket.written).toEqual(["1234", "5678", "9"])
       expect([metrics.deliveries.value, metrics.dropped.mailbox_full.value]).toEqual([9, 0])
+    })
+  )
+
+  it.scoped("more than 64 KiB are several writes, of whole frames", () =>
+    Effect.gen(function* () {
+      const { deliver, outbound, socket } = yield* setup()
+      const long = (kibibytes: number): string => "x".repeat(kibibytes * 1024)
+      deliver(long(40))
+      deliver(long(20))
+      deliver(long(40))
+      outbound.send(long(100))
+      outbound.flush()
+      expect(socket.sizes.map((size) => Math.floor(size / 1024))).toEqual([60, 40, 100])
     })
   )
 

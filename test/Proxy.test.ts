@@ -14,10 +14,8 @@ interface From {
 const request = ({ peer, ...headers }: From): IncomingMessage =>
   ({ socket: { remoteAddress: peer }, headers }) as unknown as IncomingMessage
 
-const client = (from: From, ...trusted: ReadonlyArray<string>) => {
-  const { address, host } = Proxy.client(request(from), Proxy.parse(trusted).trusted)
-  return { address: address(), host }
-}
+const client = (from: From, ...trusted: ReadonlyArray<string>) =>
+  Proxy.client(request(from), Proxy.parse(trusted).trusted, true)
 
 describe("Proxy.parse", () => {
   it.each(["10.0.0.0/8", "127.0.0.1", "0.0.0.0/0", "192.0.2.1/32", "::1", "::/0", "fd00::/8", "2001:db8::1/128"])(
@@ -69,6 +67,15 @@ describe("Proxy.client, without trusted proxies", () => {
   it("is nobody where the peer has gone already", () => {
     const gone = { peer: undefined, host: "a.example", "x-forwarded-for": "1.1.1.1", "x-forwarded-host": "b.example" }
     expect(client(gone, "0.0.0.0/0", "::/0")).toEqual({ address: "", host: "a.example" })
+  })
+})
+
+describe("Proxy.client, where nobody needs the address", () => {
+  it("does not ask the kernel for it, unless the peer may be a proxy", () => {
+    const from = request({ peer: "192.0.2.1", host: "a.example", "x-forwarded-host": "b.example" })
+    expect(Proxy.client(from, undefined, false)).toEqual({ address: "", host: "a.example" })
+    const { trusted } = Proxy.parse(["192.0.2.1"])
+    expect(Proxy.client(from, trusted, false).host).toBe("b.example")
   })
 })
 

@@ -64,9 +64,8 @@ class Batch extends InFlight.Sent<unknown> {
     return this.#bytes
   }
 
-  /** Not once its time is over, as after a turn of a second: those in it have been told. */
   get takesMore(): boolean {
-    return this.isOn && this.count < PUBLISHES && this.#bytes < BYTES
+    return this.count < PUBLISHES && this.#bytes < BYTES
   }
 
   has(channel: string): boolean {
@@ -84,7 +83,6 @@ class Batch extends InFlight.Sent<unknown> {
     const args = this.#topicsAndEnvelopes
     const [topic = "", envelope = ""] = args
     this.#topicsAndEnvelopes = []
-    if (!this.isOn) return Promise.reject(new Error("not sent: everybody has been told that its time is over"))
     const { redis } = this.at.client
     // One alone costs Redis 0.3 µs so, and 5 as a script. The script goes out by its text: behind one that Redis has
     // forgotten, and that is sent again, others would be passed by.
@@ -117,7 +115,7 @@ class Batch extends InFlight.Sent<unknown> {
   }
 }
 
-/** Rejects where the Redis user may not do what publishing takes: that is to be seen at once, and not under load. */
+/** Rejects where the Redis user may not use scripts: when the link opens that is to be seen at once, and not under load. */
 export const probe = ({ redis }: Redis.Client): Promise<unknown> => redis.eval(LUA, 0)
 
 /** Publishes that wait for the end of the turn. */
@@ -138,6 +136,8 @@ export const make = (inFlight: InFlight.InFlight): Batches => {
     const batch = open
     if (batch === undefined) return
     open = undefined
+    // Its time begins here: a turn may take longer than that by itself.
+    inFlight.begin(batch)
     inFlight.follow(batch, () => batch.run())
   }
 
@@ -149,7 +149,6 @@ export const make = (inFlight: InFlight.InFlight): Batches => {
   const begin = (at: Streams.Target): Batch => {
     flush()
     const batch = new Batch(at)
-    inFlight.begin(batch)
     if (!isScheduled) setImmediate(endTurn)
     isScheduled = true
     // Behind the above: what the turn ends with is in one write with what was sent before it.

@@ -58,12 +58,12 @@ interface Shared extends Services {
   readonly carried: Commands.Commands
 }
 
-/** What came with the upgrade; `address` is asked for when a hook wants to know. */
-type Request = Pick<Hooks.ConnectRequest, "headers"> & { readonly address: () => string }
+/** What came with the upgrade. */
+type Request = Pick<Hooks.ConnectRequest, "headers" | "address">
 
 const NO_SUBS: ReadonlyMap<string, string> = new Map()
 
-const NO_REQUEST: Request = { headers: {}, address: () => "" }
+const NO_REQUEST: Request = { headers: {}, address: "" }
 
 // A class: as closures over what they share, its methods take 3 KB for each connection.
 class Protocol implements Session, Clients.Client, Commands.Asker {
@@ -199,13 +199,8 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
       const { address, headers } = this.#request
       // Not kept any longer: its headers are most of what a connection would hold.
       this.#request = NO_REQUEST
-      const about = { client: this.outlet.id, kind: "protocol", token, data, headers } as const
-      return this.#shared.hooks.onConnect({
-        ...about,
-        get address() {
-          return address()
-        }
-      })
+      const about = { client: this.outlet.id, kind: "protocol", token, data, headers, address } as const
+      return this.#shared.hooks.onConnect(about)
     })
   }
 

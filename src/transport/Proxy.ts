@@ -1,5 +1,4 @@
 /** Who a request comes from, where proxies stand between. Their headers are believed from `http_server.trusted_proxies` only. */
-import { constant } from "effect/Function"
 import type { IncomingMessage } from "node:http"
 import { BlockList, isIP } from "node:net"
 
@@ -34,22 +33,21 @@ const header = (value: string | Array<string> | undefined): string =>
 
 /** Who a request comes from. */
 export interface Client {
-  /**
-   * The address of the client, as far as it can be trusted; empty once it has
-   * gone. Asked for by hooks only: to ask the kernel took 6 % of what a client
-   * that comes back costs.
-   */
-  readonly address: () => string
+  /** The address of the client, as far as it can be trusted; empty once it has gone, or where nobody needs it. */
+  readonly address: string
   /** The host that it asked for. */
   readonly host: string | undefined
 }
 
-/** The client's address and the host it asked for, as far as they can be trusted. */
-export const client = (request: IncomingMessage, trusted: Trusted | undefined): Client => {
+/**
+ * The client's address and the host it asked for, as far as they can be trusted.
+ * `needsAddress`: see `Hooks.needsAddress`.
+ */
+export const client = (request: IncomingMessage, trusted: Trusted | undefined, needsAddress: boolean): Client => {
   const { headers, socket } = request
-  if (trusted === undefined) return { address: () => plain(socket.remoteAddress ?? ""), host: headers.host }
+  if (trusted === undefined && !needsAddress) return { address: "", host: headers.host }
   const peer = plain(socket.remoteAddress ?? "")
-  if (!trusted(peer)) return { address: constant(peer), host: headers.host }
+  if (trusted === undefined || !trusted(peer)) return { address: peer, host: headers.host }
   // Each proxy appends the peer it saw: the last one that is not a proxy of ours is the client.
   const chain = header(headers["x-forwarded-for"])
     .split(",")
@@ -57,5 +55,5 @@ export const client = (request: IncomingMessage, trusted: Trusted | undefined): 
     .filter((part) => part !== "")
   const address = chain.findLast((hop) => !trusted(hop)) ?? chain[0] ?? peer
   const host = header(headers["x-forwarded-host"]).split(",")[0]?.trim()
-  return { address: constant(address), host: host === undefined || host === "" ? headers.host : host }
+  return { address, host: host === undefined || host === "" ? headers.host : host }
 }

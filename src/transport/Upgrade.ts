@@ -136,6 +136,7 @@ export const make: Effect.Effect<
   const protocol = Protocol.make(services, node)
   const server = Transport.makeServer()
   const checkOrigin = Origin.make(config.client.allowed_origins, Origin.isLoopback(config.host))
+  const needsAddress = Hooks.needsAddress(hooks)
   const { trusted, invalid } = Proxy.parse(config.http_server.trusted_proxies)
   if (invalid.length > 0) {
     return yield* new ServerConfig.ConfigError({
@@ -179,7 +180,7 @@ export const make: Effect.Effect<
   const decidePlain = (
     id: string,
     request: IncomingMessage,
-    address: Proxy.Client["address"],
+    address: string,
     asked: Extract<Target, { _tag: "Plain" }>
   ): Effect.Effect<PlainRequest, Refusal> =>
     Effect.gen(function* () {
@@ -203,7 +204,7 @@ export const make: Effect.Effect<
           token: bearer(request),
           data: undefined,
           headers: request.headers,
-          address: address()
+          address
         }),
         refusalOf
       )
@@ -269,7 +270,7 @@ export const make: Effect.Effect<
     request: IncomingMessage,
     socket: Duplex,
     head: Buffer,
-    address: Proxy.Client["address"]
+    address: string
   ): Effect.Effect<void> =>
     Effect.flatMap(connections.make(id, "protocol"), (connection) => {
       const begun = Either.try(() => {
@@ -292,7 +293,7 @@ export const make: Effect.Effect<
     request: IncomingMessage,
     socket: Duplex,
     head: Buffer,
-    address: Proxy.Client["address"],
+    address: string,
     asked: Extract<Target, { _tag: "Plain" }>
   ): Effect.Effect<void, Refusal> =>
     Effect.uninterruptibleMask((restore) =>
@@ -340,7 +341,7 @@ export const make: Effect.Effect<
     // Plain code, and effects only where something has to be logged: all of it as
     // effects took as long as the handshake.
     const checked = Either.try(() => {
-      const { address, host } = Proxy.client(request, trusted)
+      const { address, host } = Proxy.client(request, trusted, needsAddress)
       return { address, refused: checkRequest(request, host, asked) }
     })
     if (Either.isLeft(checked)) {
