@@ -73,14 +73,17 @@ const refused = chosen.map((peer) => ({ ...peer, why: peer.unavailable() }))
 const unavailable = refused.filter(({ why }) => why !== undefined).map(({ id, name, why }) => ({ id, name, why }))
 const peers = chosen.filter((peer) => peer.unavailable() === undefined)
 
-/** In turns: a round is every scenario, a scenario every server. */
-const turns = Array.from({ length: rounds }, (_, index) => index + 1).flatMap((round) =>
-  scenarios.flatMap((scenario) =>
-    peers
-      .filter(({ id }) => scenario.peers === undefined || scenario.peers.includes(id))
-      .map((peer) => ({ round, scenario, peer }))
-  )
-)
+/**
+ * In turns: a round is every scenario, a scenario every server, each round beginning with another one. The first of a
+ * scenario measures with a load generator that has what the scenario before it left behind.
+ */
+const turns = Array.from({ length: rounds }, (_, index) =>
+  scenarios.flatMap((scenario) => {
+    const taking = peers.filter(({ id }) => scenario.peers === undefined || scenario.peers.includes(id))
+    const first = index % taking.length
+    return [...taking.slice(first), ...taking.slice(0, first)].map((peer) => ({ round: index + 1, scenario, peer }))
+  })
+).flat()
 
 const began = performance.now()
 const runs = []
