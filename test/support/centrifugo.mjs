@@ -11,14 +11,15 @@ const WHICH = 20
 /** As long as this, publications begin in the same way that are of one publisher. */
 const NAME = "@@00000".length
 
-/** How many publications later a client without a pong is cut off. */
-const PATIENCE = 20
+/** Publications of its own that a client keeps on their way at most: what it publishes beyond these, it has read a ping before. */
+const WINDOW = 16
 
 /** What its first client gets in place of a publication: with `data`, the `nth` there was. */
 const faults = {
   // Pings it, in a frame with a publication: once before that, and once behind it.
   none: () => (text, _, nth, client) => {
-    if (nth > WHICH + PATIENCE && client.pongs !== 2) client.close(3012, "no pong")
+    if (nth === WHICH + 1) client.pongsBy = client.published + WINDOW
+    if (client.published > client.pongsBy && client.pongs !== 2) client.close(3012, "no pong")
     return [nth === WHICH ? `{}\n${text}` : nth === WHICH + 1 ? `${text}\n{}` : text]
   },
   lose: () => (text, _, nth) => (nth === WHICH ? [] : [text]),
@@ -57,7 +58,10 @@ const serve = async () => {
   const answer = (socket, { id, connect, subscribe, publish }) => {
     if (id === undefined) socket.pongs++
     if (connect !== undefined) socket.send(JSON.stringify({ id, connect: {} }))
-    if (publish !== undefined) publisher.publish(publish.channel, publish.data)
+    if (publish !== undefined) {
+      socket.published++
+      publisher.publish(publish.channel, publish.data)
+    }
     if (subscribe === undefined) return
     sockets.add(socket)
     subscriber.subscribe(subscribe.channel).then(() => socket.send(JSON.stringify({ id, subscribe: {} })))
@@ -65,7 +69,7 @@ const serve = async () => {
   await Promise.all([publisher.ping(), subscriber.ping()])
   const server = createServer((_, response) => response.end("{}"))
   new WebSocketServer({ server }).on("connection", (socket) => {
-    socket.pongs = 0
+    Object.assign(socket, { pongs: 0, published: 0, pongsBy: Infinity })
     socket.on("message", (bytes) => {
       for (const line of String(bytes).split("\n")) answer(socket, JSON.parse(line))
     })
