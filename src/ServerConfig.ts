@@ -120,6 +120,10 @@ export const options = {
       env: "REDIS_URL"
     }
   ),
+  warm_up: flag(
+    true,
+    "does once what clients make the server do, in a server of its own, so that many that come at once find compiled code: a quarter of a second of CPU after the start; an embedding program runs `WarmUp.run`"
+  ),
   client: {
     allowed_origins: list(
       "origins (`https://app.example.com`, `https://*.example.com`) whose pages may connect, beside those of the server itself; `*`: all",

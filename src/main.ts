@@ -19,6 +19,7 @@ import * as Logging from "./Logging.ts"
 import * as Server from "./Server.ts"
 import * as ServerConfig from "./ServerConfig.ts"
 import { version } from "./version.ts"
+import * as WarmUp from "./WarmUp.ts"
 
 const HELP = `fanfare ${version}: a real-time WebSocket server
 
@@ -71,8 +72,9 @@ const serve = ({ config, warnings }: ServerConfig.Loaded) =>
     const run = Effect.gen(function* () {
       const { port } = yield* Server.Address
       yield* Effect.forEach(Banner.lines(config, port, version), (line) => Effect.logInfo(line), { discard: true })
+      if (config.warm_up) yield* Effect.forkScoped(WarmUp.run)
       yield* Effect.onInterrupt(Effect.never, () => Effect.logInfo("draining; a second signal ends it at once"))
-    })
+    }).pipe(Effect.scoped)
     return yield* Effect.provide(run, server)
   }).pipe(Effect.provide(Logging.layer(config.log)))
 

@@ -1,0 +1,176 @@
+/**
+ * Does a few times, as soon as a server listens, what every client makes it do:
+ * connect, subscribe, publish, leave, come back, and recover.
+ *
+ * V8 compiles a function for what it has seen it do. One that was compiled while
+ * clients came for the first time is thrown away when thousands of them come
+ * back at once, with a position and something missed, and runs uncompiled until
+ * it has been compiled anew. A server that has seen a few come back beforehand
+ * is compiled for that. After a deploy, clients come back to instances that
+ * have just started.
+ *
+ * It is done to a server of its own, in this process: on a free port of
+ * loopback, without Redis, with its own metrics, and without a log.
+ */
+import * as Clock from "effect/Clock"
+import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { constVoid } from "effect/Function"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
+import type * as Scope from "effect/Scope"
+import { Buffer } from "node:buffer"
+import { connect, type Socket } from "node:net"
+import * as Hooks from "./Hooks.ts"
+import { acquire } from "./internal/scope.ts"
+import { within } from "./internal/time.ts"
+import * as Publisher from "./Publisher.ts"
+import * as Server from "./Server.ts"
+import * as ServerConfig from "./ServerConfig.ts"
+
+const HOST = "127.0.0.1"
+
+const OPEN = {
+  allow_subscribe_for_client: true,
+  allow_subscribe_for_anonymous: true,
+  allow_publish_for_client: true,
+  allow_publish_for_anonymous: true,
+  history_size: 100,
+  history_ttl: "300s",
+  force_recovery: true
+}
+
+/** One with and one without what needs a fiber to subscribe. */
+const NAMESPACES = [
+  { ...OPEN, name: "lean" },
+  { ...OPEN, name: "full", presence: true, join_leave: true, force_push_join_leave: true }
+]
+
+const CHANNELS = ["lean:a", "lean:b", "full:a", "full:b"]
+
+/** 48 visits: V8 takes notes of what a function does once it has run a few times. More gain little (docs/decisions/0016). */
+const CLIENTS = 16
+const RETURNS = 2
+/** What each of them has missed when it comes back. */
+const MISSED = 5
+/** Clients at a time; between their steps those that are real have their turn. */
+const AT_A_TIME = 4
+
+/** It should take a fraction of it; a server that is too busy for that is being warmed up by others. */
+const LIMIT = Duration.seconds(10)
+
+/** It could not be done. */
+class WarmUpError extends Data.TaggedError("WarmUpError")<{ readonly message: string }> {}
+
+interface Position {
+  readonly epoch: string
+  readonly offset: number
+}
+
+const HANDSHAKE = [
+  "GET /connection/websocket HTTP/1.1",
+  `Host: ${HOST}`,
+  "Upgrade: websocket",
+  "Connection: Upgrade",
+  "Sec-WebSocket-Key: d2FybWluZyB1cCBhIGxvdA==",
+  "Sec-WebSocket-Version: 13",
+  "\r\n"
+].join("\r\n")
+
+/** A text frame of a client, of less than 64 KiB; masked with zeros, which leave it as it is (RFC 6455, section 5.3). */
+const frame = (text: string): Buffer => {
+  const payload = Buffer.from(text)
+  const size = payload.length
+  const length = size < 126 ? [0x80 | size] : [0x80 | 126, size >> 8, size & 0xff]
+  return Buffer.concat([Buffer.from([0x81, ...length, 0, 0, 0, 0]), payload])
+}
+
+/** Sends something, and waits for what answers it. */
+const ask = (socket: Socket, bytes: string | Buffer, answer: RegExp): Effect.Effect<RegExpExecArray, WarmUpError> =>
+  Effect.async((resume) => {
+    let heard = ""
+    const onData = (data: Buffer): void => {
+      heard += data.toString("latin1")
+      const found = answer.exec(heard)
+      if (found !== null) end(Effect.succeed(found))
+    }
+    const onClose = (): void => end(Effect.fail(new WarmUpError({ message: `closed instead of ${answer.source}` })))
+    const end = (result: Effect.Effect<RegExpExecArray, WarmUpError>): void => {
+      socket.off("data", onData).off("close", onClose)
+      resume(result)
+    }
+    socket.on("data", onData).on("close", onClose)
+    socket.write(bytes)
+    return Effect.sync(() => void socket.off("data", onData).off("close", onClose))
+  })
+
+const subscribe = (channel: string, position: Position | undefined): string =>
+  JSON.stringify({ id: 2, subscribe: { channel, ...(position && { recover: true, ...position }) } })
+
+const SUBSCRIBED = /"id":2,"subscribe":\{"recoverable":true,"epoch":"([^"]*)"(?:,"offset":(\d+))?/
+const RECOVERED = new RegExp(`${SUBSCRIBED.source},"publications":.*"recovered":true`)
+
+/** Connects, subscribes and publishes; leaves when the scope closes. Returns where it has got to. */
+const visit = (
+  port: number,
+  channel: string,
+  position: Position | undefined
+): Effect.Effect<Position, WarmUpError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const socket = yield* acquire(
+      () => connect({ port, host: HOST, noDelay: true }).on("error", constVoid),
+      (one) => Effect.sync(() => one.destroy())
+    )
+    yield* ask(socket, HANDSHAKE, /\r\n\r\n/)
+    const commands = `{"id":1,"connect":{}}\n${subscribe(channel, position)}`
+    const [, epoch = "", offset = "0"] = yield* ask(
+      socket,
+      frame(commands),
+      position === undefined ? SUBSCRIBED : RECOVERED
+    )
+    yield* ask(socket, frame(JSON.stringify({ id: 3, publish: { channel, data: {} } })), /"id":3,"publish"/)
+    return { epoch, offset: Number(offset) }
+  })
+
+const rehearse: Effect.Effect<void, unknown, Publisher.Publisher | Server.Address> = Effect.gen(function* () {
+  const { port } = yield* Server.Address
+  const publisher = yield* Publisher.Publisher
+  /** All of them are there at the same time, and leave together. */
+  const round = (positions: ReadonlyArray<Position | undefined>) =>
+    Effect.forEach(positions, (position, index) => visit(port, CHANNELS[index % CHANNELS.length] ?? "", position), {
+      concurrency: AT_A_TIME
+    }).pipe(Effect.scoped)
+  const publish = Effect.forEach(CHANNELS, (channel) => publisher.publish(channel, {}), { discard: true })
+
+  let positions = yield* round(Array.from({ length: CLIENTS }))
+  for (let time = 0; time < RETURNS; time++) {
+    yield* Effect.replicateEffect(publish, MISSED)
+    positions = yield* round(positions)
+  }
+})
+
+const server = Effect.map(
+  ServerConfig.load({ host: HOST, port: 0, shutdown: { timeout: "1s" }, channel: { namespaces: NAMESPACES } }),
+  ({ config }) =>
+    Server.layerStandalone.pipe(
+      Layer.provide(Hooks.layerConfig),
+      Layer.provide(Layer.succeed(ServerConfig.ServerConfig, config))
+    )
+)
+
+/**
+ * Warms this process up. Takes a quarter of a second of CPU, in steps between
+ * which the event loop goes on, and leaves nothing behind but 5 MB of compiled
+ * code. Never fails: where it cannot be done, as without the right to listen,
+ * the log says so, at the level debug.
+ */
+export const run: Effect.Effect<void> = Effect.gen(function* () {
+  const began = yield* Clock.currentTimeMillis
+  yield* Effect.provide(rehearse, Layer.unwrapEffect(server)).pipe(
+    Logger.withMinimumLogLevel(LogLevel.None),
+    within(LIMIT, () => new WarmUpError({ message: `took more than ${Duration.format(LIMIT)}` }))
+  )
+  yield* Effect.logDebug(`warmed up in ${(yield* Clock.currentTimeMillis) - began} ms`)
+}).pipe(Effect.catchAllCause((cause) => Effect.logDebug("not warmed up", cause)))
