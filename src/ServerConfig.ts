@@ -122,7 +122,7 @@ export const options = {
   ),
   warm_up: flag(
     true,
-    "does once what clients make the server do, in a server of its own, so that many that come at once find compiled code: a quarter of a second of CPU after the start; an embedding program runs `WarmUp.run`"
+    "once it listens, a few clients of its own come, leave and come back, to a server of their own within the process: what V8 compiles from then on is compiled for that, and a first reconnect storm is over sooner; a quarter of a second of CPU; of the program only"
   ),
   client: {
     allowed_origins: list(

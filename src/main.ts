@@ -72,7 +72,8 @@ const serve = ({ config, warnings }: ServerConfig.Loaded) =>
     const run = Effect.gen(function* () {
       const { port } = yield* Server.Address
       yield* Effect.forEach(Banner.lines(config, port, version), (line) => Effect.logInfo(line), { discard: true })
-      if (config.warm_up) yield* Effect.forkScoped(WarmUp.run)
+      // The drain does not wait for its end.
+      if (config.warm_up) yield* Effect.forkScoped(Effect.disconnect(WarmUp.run))
       yield* Effect.onInterrupt(Effect.never, () => Effect.logInfo("draining; a second signal ends it at once"))
     }).pipe(Effect.scoped)
     return yield* Effect.provide(run, server)
