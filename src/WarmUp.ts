@@ -153,6 +153,18 @@ const rehearse = Effect.gen(function* () {
   }
 })
 
+interface Deno {
+  readonly permissions: {
+    readonly querySync: (permission: { readonly name: "net"; readonly host: string }) => { readonly state: string }
+  }
+}
+
+/** Deno asks on the terminal for a port that it has no permission for, or throws where nothing can catch it. */
+const mayListen = (): boolean => {
+  const { Deno } = globalThis as unknown as { readonly Deno?: Deno }
+  return Deno === undefined || Deno.permissions.querySync({ name: "net", host: HOST }).state === "granted"
+}
+
 const CONFIG = {
   host: HOST,
   port: 0,
@@ -179,6 +191,7 @@ const server = Effect.suspend(() => ServerConfig.load(CONFIG)).pipe(
  * debug.
  */
 export const run: Effect.Effect<void> = Effect.gen(function* () {
+  if (!mayListen()) return yield* new WarmUpError({ message: `no permission for the network at ${HOST}` })
   const began = yield* Clock.currentTimeMillis
   yield* Effect.provide(rehearse, Layer.unwrapEffect(server)).pipe(
     Logger.withMinimumLogLevel(LogLevel.None),

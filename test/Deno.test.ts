@@ -22,6 +22,23 @@ const PORTION = 100
 const start = (env: Readonly<Record<string, string>> = {}) => Program.start({ run: Program.underDeno(DENO), env })
 
 describe("deno task start", () => {
+  live("with the permission for its own port alone, serves; it does not warm up", () =>
+    Effect.gen(function* () {
+      const port = yield* Redis.freePort
+      const { args, command } = Program.underDeno(DENO)
+      const own = args.map((arg) => (arg === "--allow-net" ? `--allow-net=127.0.0.1:${port}` : arg))
+      expect(own).not.toEqual(args)
+      const env = { PORT: String(port), FANFARE_LOG_LEVEL: "debug" }
+      const server = yield* Program.start({ run: { command, args: own }, env })
+      yield* server.says("DEBUG not warmed up")
+      expect(server.output()).toContain("no permission for the network at 127.0.0.1")
+      const ready = yield* Http.send(`${server.http}/health/ready`)
+      expect(ready.status).toBe(200)
+      server.signal("SIGTERM")
+      expect(yield* server.exit).toEqual({ code: 0, signal: null })
+    })
+  )
+
   live("serves plain sockets and the stock SDK, refuses what is too large, and drains on SIGTERM", () =>
     Effect.gen(function* () {
       const server = yield* start()
