@@ -7,8 +7,9 @@
  * back at once, with a position and something missed, and runs uncompiled until
  * it has been compiled anew. Where a few have come back beforehand, it stays.
  *
- * Nothing is delivered meanwhile: publications of the broker in process are other
- * objects than those of Redis, and the fan-out is to see one kind.
+ * Publications come while nobody is there, but for those whose end the server has
+ * not seen yet: those of the broker in process are other objects than those of
+ * Redis, and the fan-out is to see one kind.
  *
  * It is done to a server of its own, in this process: on a free port of
  * loopback, without Redis, with its own metrics, and neither logged nor traced.
@@ -184,8 +185,9 @@ const server = Effect.suspend(() => ServerConfig.load(CONFIG)).pipe(
 )
 
 /**
- * Warms this process up. Takes a quarter of a second of CPU: a third of it to
- * start the server, the rest in small steps; the event loop goes on in between.
+ * Warms this process up. Takes as much CPU as the start of the program, a quarter to
+ * half a second: a third of it to start the server, the rest in small steps; the
+ * event loop goes on in between.
  * Nothing is left of it but 5 MB of what V8 has learned. Never fails: where it
  * cannot be done, as without the right to listen, the log says so, at the level
  * debug.

@@ -40,7 +40,7 @@ export default {
         return seconds
       }
       const seconds = await storm()
-      // A third of the first one is code that has not been compiled yet.
+      // What the first one has that this one has not is mostly the compiler.
       const again = await storm()
       faults.push(await load.finish(), await author.finish())
       return { fault: faults.find((one) => one !== undefined), seconds, again }
