@@ -2,7 +2,6 @@ import { describe, expect } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Tracer from "effect/Tracer"
 import * as Api from "./support/api.ts"
 import * as Collector from "./support/collector.ts"
 import * as Http from "./support/http.ts"
@@ -13,6 +12,7 @@ import * as Sdk from "./support/sdk.ts"
 import * as Server from "./support/server.ts"
 import * as Socket from "./support/socket.ts"
 import type { Json } from "./support/json.ts"
+import { noting } from "./support/tracer.ts"
 
 const TRACE = "0af7651916cd43dd8448eb211c80319c"
 const PARENT = "b7ad6b7169203331"
@@ -219,15 +219,7 @@ describe("Traces", () => {
 
   live("are made by the tracer of the program around the server, if it has one", () =>
     Effect.gen(function* () {
-      const names: Array<string> = []
-      const native = yield* Effect.tracer
-      const own = Tracer.make({
-        span: (name, ...rest) => {
-          names.push(name)
-          return native.span(name, ...rest)
-        },
-        context: (run, fiber) => native.context(run, fiber)
-      })
+      const { names, tracer: own } = yield* noting
       const server = yield* Server.start({ layer: Layer.setTracer(own) })
       const reader = yield* plain(server)
       yield* server.publisher.publish("public:a", 1).pipe(Effect.withTracer(own))

@@ -6,12 +6,12 @@ import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as TestClock from "effect/TestClock"
-import * as Tracer from "effect/Tracer"
 import { Server } from "node:net"
 import * as WarmUp from "../src/WarmUp.ts"
 import * as Http from "./support/http.ts"
 import { live } from "./support/it.ts"
 import * as Program from "./support/program.ts"
+import { noting } from "./support/tracer.ts"
 import { Watched } from "./support/wait.ts"
 
 /** What is logged, a line each, at every level. */
@@ -52,17 +52,9 @@ describe("WarmUp.run", () => {
 
   live("is not traced, by whatever tracer there is", () =>
     Effect.gen(function* () {
-      const spans: Array<string> = []
-      const native = yield* Effect.tracer
-      const tracer = Tracer.make({
-        span: (name, ...about) => {
-          spans.push(name)
-          return native.span(name, ...about)
-        },
-        context: (execution) => execution()
-      })
+      const { names, tracer } = yield* noting
       yield* Effect.withTracer(Effect.withSpan(WarmUp.run, "the only one"), tracer)
-      expect(spans).toEqual(["the only one"])
+      expect(names).toEqual(["the only one"])
     })
   )
 
