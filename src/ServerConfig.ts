@@ -122,7 +122,7 @@ export const options = {
   ),
   warm_up: flag(
     true,
-    "once it listens, a few clients of its own come, leave and come back, to a server of their own within the process: what V8 compiles from then on is compiled for that, and a first reconnect storm is over sooner; a quarter to half a second of CPU; of the program only"
+    "once it listens, a few clients of its own come, leave and come back, to a server of their own within the process, on a free port of 127.0.0.1: what V8 compiles from then on is compiled for that, and a first reconnect storm is over sooner; a quarter to half a second of CPU; of the program only"
   ),
   client: {
     allowed_origins: list(

@@ -12,7 +12,10 @@
  * Redis, and the fan-out is to see one kind.
  *
  * It is done to a server of its own, in this process: on a free port of
- * loopback, without Redis, with its own metrics, and neither logged nor traced.
+ * loopback, without Redis, with its own metrics of clients and messages, and
+ * neither logged nor traced. Whoever is on the machine may reach it there while
+ * it lasts, as any server on loopback: they may subscribe to what nobody else
+ * does, and ask for health, the page and the metrics.
  */
 import * as Clock from "effect/Clock"
 import * as Data from "effect/Data"
@@ -57,7 +60,7 @@ const AT_A_TIME = 4
 /** It should take a fraction of it; a server that is too busy for that is being warmed up by others. */
 const LIMIT = Duration.seconds(10)
 
-/** Characters; far more than any answer has. Another program of this machine may connect, and publish. */
+/** Characters; far more than any answer has. */
 const LONGEST_ANSWER = 64 * 1024
 
 /** It could not be done. */
@@ -190,7 +193,7 @@ const server = Effect.suspend(() => ServerConfig.load(CONFIG)).pipe(
  * event loop goes on in between.
  * Nothing is left of it but 5 MB of what V8 has learned. Never fails: where it
  * cannot be done, as without the right to listen, the log says so, at the level
- * debug.
+ * debug. An interrupt waits until its server is closed, at most 3 s.
  */
 export const run: Effect.Effect<void> = Effect.gen(function* () {
   if (!mayListen()) return yield* new WarmUpError({ message: `no permission for the network at ${HOST}` })

@@ -65,6 +65,7 @@ const readConfig = (path: string) =>
 const serve = ({ config, warnings }: ServerConfig.Loaded) =>
   Effect.gen(function* () {
     yield* Effect.forEach(warnings, (warning) => Effect.logWarning(warning), { discard: true })
+    const scope = yield* Effect.scope
     const server = Server.layerStandalone.pipe(
       Layer.provide(Hooks.layerConfig),
       Layer.provide(Layer.succeed(ServerConfig.ServerConfig, config))
@@ -72,12 +73,17 @@ const serve = ({ config, warnings }: ServerConfig.Loaded) =>
     const run = Effect.gen(function* () {
       const { port } = yield* Server.Address
       yield* Effect.forEach(Banner.lines(config, port, version), (line) => Effect.logInfo(line), { discard: true })
-      // The drain does not wait for its end.
-      if (config.warm_up) yield* Effect.forkScoped(Effect.disconnect(WarmUp.run))
-      yield* Effect.onInterrupt(Effect.never, () => Effect.logInfo("draining; a second signal ends it at once"))
-    }).pipe(Effect.scoped)
+      // The drain does not wait for its end, but the program does: until then a second signal has its meaning.
+      const warmUp = yield* Effect.forkIn(
+        Effect.when(WarmUp.run, () => config.warm_up),
+        scope
+      )
+      yield* Effect.onInterrupt(Effect.never, () =>
+        Effect.zipRight(Effect.logInfo("draining; a second signal ends it at once"), Fiber.interruptFork(warmUp))
+      )
+    })
     return yield* Effect.provide(run, server)
-  }).pipe(Effect.provide(Logging.layer(config.log)))
+  }).pipe(Effect.scoped, Effect.provide(Logging.layer(config.log)))
 
 const load = (given: string | undefined) =>
   Effect.gen(function* () {

@@ -50,7 +50,7 @@ describe("a reader that stops", () => {
     () =>
       Effect.gen(function* () {
         const server = yield* Program.start({
-          probe: true,
+          preload: "memory-probe.cjs",
           env: { FANFARE_CHANNEL_NAMESPACES: JSON.stringify(NO_HISTORY.namespaces), FANFARE_CLIENT_WRITE_TIMEOUT: "5m" }
         })
         const watched = new Watched()
@@ -298,7 +298,7 @@ describe("a client that asks for much and reads nothing", () => {
           allow_history_for_anonymous: true
         }
       ])
-      const server = yield* Program.start({ probe: true, env: { FANFARE_CHANNEL_NAMESPACES: kept } })
+      const server = yield* Program.start({ preload: "memory-probe.cjs", env: { FANFARE_CHANNEL_NAMESPACES: kept } })
       const writer = yield* Socket.open(`${server.ws}${PATH}`, { onText: () => undefined })
       for (let index = 0; index < 20; index++) writer.send("x".repeat(60_000))
       const CLIENTS = 8

@@ -142,4 +142,15 @@ describe("warm_up", () => {
       expect(program.output()).toContain("draining")
     })
   )
+
+  live("a drain does not wait for its end, the program does: a second signal has its meaning until then", () =>
+    Effect.gen(function* () {
+      const program = yield* Program.start({ preload: "endless-close.cjs" })
+      yield* program.says("a second server listens")
+      program.signal("SIGTERM")
+      yield* program.says("the first server has closed")
+      program.signal("SIGINT")
+      expect(yield* program.exit).toEqual({ code: 1, signal: null })
+    })
+  )
 })

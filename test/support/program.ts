@@ -10,7 +10,11 @@ import { signal } from "./child.ts"
 import { type NeverHappened, Watched } from "./wait.ts"
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url))
-const PROBE = fileURLToPath(new URL("./memory-probe.cjs", import.meta.url))
+
+/** A script of this folder that is loaded into the program before it starts. */
+export type Preload = "memory-probe.cjs" | "endless-close.cjs"
+
+const pathOf = (preload: Preload): string => fileURLToPath(new URL(preload, import.meta.url))
 
 export interface Exit {
   readonly code: number | null
@@ -44,14 +48,13 @@ export interface Options {
   readonly cwd?: string
   /** Instead of the program under the runtime of the tests. */
   readonly run?: Command
-  /** Loads the memory probe. */
-  readonly probe?: boolean
+  readonly preload?: Preload
 }
 
 /** `node dist/main.js`, which is what `npm start` runs. */
-export const underNode = (node: string, probe = false): Command => ({
+export const underNode = (node: string, preload?: Preload): Command => ({
   command: node,
-  args: [...(probe ? ["--expose-gc", "--require", PROBE] : []), `${ROOT}dist/main.js`]
+  args: [...(preload === undefined ? [] : ["--expose-gc", "--require", pathOf(preload)]), `${ROOT}dist/main.js`]
 })
 
 /**
@@ -59,25 +62,26 @@ export const underNode = (node: string, probe = false): Command => ({
  * folder of temporary files; without the task runner in between, which would
  * leave the server behind when it is killed.
  */
-export const underDeno = (deno: string, probe = false): Command => {
+export const underDeno = (deno: string, preload?: Preload): Command => {
   const { tasks } = JSON.parse(readFileSync(`${ROOT}deno.json`, "utf8")) as { tasks: { start: string } }
   const [, run = "", ...args] = tasks.start
     .replace("--allow-read=.", `--allow-read=${ROOT},${tmpdir()}`)
     .replace("src/main.ts", `${ROOT}src/main.ts`)
     .split(" ")
-  return { command: deno, args: [run, ...(probe ? ["--v8-flags=--expose-gc", "--preload", PROBE] : []), ...args] }
+  const before = preload === undefined ? [] : ["--v8-flags=--expose-gc", "--preload", pathOf(preload)]
+  return { command: deno, args: [run, ...before, ...args] }
 }
 
 /** Whether the tests themselves run under Deno. */
 export const isDeno = "Deno" in globalThis
 
-const program = (probe: boolean | undefined): Command => (isDeno ? underDeno : underNode)(process.execPath, probe)
+const program = (preload: Preload | undefined): Command => (isDeno ? underDeno : underNode)(process.execPath, preload)
 
 /** Starts a process without waiting for it to listen; it is killed when the scope closes. */
 export const spawnProgram = (options: Options = {}) =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const run = options.run ?? program(options.probe)
+      const run = options.run ?? program(options.preload)
       const child: ChildProcess = spawn(run.command, [...run.args, ...(options.args ?? [])], {
         cwd: options.cwd,
         env: { PATH: process.env["PATH"], HOME: process.env["HOME"], ...options.env },
