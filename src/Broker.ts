@@ -160,6 +160,13 @@ export class Broker extends Context.Tag("fanfare/Broker")<
      */
     readonly settled: Effect.Effect<void>
     /**
+     * How much this instance has asked of the broker since it started, publishes
+     * above all, and how much of that is answered. What it publishes comes back to
+     * it about when it is answered, and the hub may wait a moment for it. Where
+     * that is at once, both stay at 0.
+     */
+    readonly progress: { readonly asked: number; readonly answered: number }
+    /**
      * Sends a control message to every instance that listens, this one
      * included, or to one of them. At most once. The answer is how many
      * instances the broker has handed it to.
@@ -270,6 +277,7 @@ const makeMemory = Effect.gen(function* () {
           })
       ),
     settled: Effect.void,
+    progress: { asked: 0, answered: 0 },
     sendControl: (message, to) =>
       Effect.sync(() => {
         if (listener === undefined || (to !== undefined && to !== listener.instance)) return 0

@@ -27,6 +27,7 @@ import * as Broker from "./Broker.ts"
 import type * as History from "./History.ts"
 import * as Continuity from "./Hub/Continuity.ts"
 import { Entry, type Subscription, type Want } from "./Hub/Entry.ts"
+import { Gathering } from "./Hub/Gathering.ts"
 import * as Newcomers from "./Hub/Newcomers.ts"
 import type { Filled } from "./Hub/Sequence.ts"
 import * as Metrics from "./Metrics.ts"
@@ -257,14 +258,18 @@ const make = Effect.gen(function* () {
 
   const tick = (): void => {
     immediate = undefined
+    if (slice.size === 0) {
+      if (!isPaused && gathering.holds(waiting)) return
+      slice = takeSlice()
+    }
     turn = undefined
-    if (slice.size === 0) slice = takeSlice()
     const [first] = slice.values()
     const oldest = first?.arrivals[0]?.at
     fanOutSlice()
     const writers = touched
     touched = []
     for (const writer of writers) writer.flush()
+    gathering.wrote(writers.length)
     if (oldest !== undefined) metrics.deliveryDuration.observe((performance.now() - oldest) / 1000)
     if (isPaused && waiting < INBOX_PUBLICATIONS / 2 && waitingBytes < INBOX_BYTES / 2) {
       isPaused = false
@@ -280,7 +285,14 @@ const make = Effect.gen(function* () {
     immediate = setImmediate(tick)
   }
 
-  yield* Effect.addFinalizer(() => Effect.sync(() => clearImmediate(immediate)))
+  const gathering = new Gathering(broker.progress, schedule)
+
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      clearImmediate(immediate)
+      gathering.stop()
+    })
+  )
 
   // ── What comes from the broker ───────────────────────────────────────────
 

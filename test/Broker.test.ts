@@ -78,9 +78,13 @@ for (const adapter of adapters) {
         for (const channel of ["x", "y"]) yield* a.broker.subscribe(channel)
         const retention = { size: 8, ttl: Duration.minutes(5), metaTtl: Duration.hours(1) }
         const failures: Array<unknown> = []
+        let undecided = 0
+        const unanswered = () => b.broker.progress.asked - b.broker.progress.answered
         const publish = (index: number): void => {
+          undecided++
           const way = index % 97 === 0 ? { retention } : index % 31 === 0 ? { idempotencyKey: String(index) } : {}
           const done = (result: Exit.Exit<unknown, Broker.BrokerError>): void => {
+            undecided--
             if (Exit.isFailure(result)) failures.push(result.cause)
           }
           const wasTaken = b.broker.unsafePublish(index % 2 === 0 ? "x" : "y", text(String(index)), way, {
@@ -90,7 +94,9 @@ for (const adapter of adapters) {
           if (!wasTaken) failures.push("it has to wait")
         }
         for (let index = 0; index < 2000; index++) publish(index)
+        expect(unanswered()).toBe(undecided)
         yield* a.hears(2000)
+        expect(unanswered()).toBe(undecided)
         expect(failures).toEqual([])
         for (const [at, channel] of ["x", "y"].entries()) {
           expect(dataOf(a, channel)).toEqual(Array.from({ length: 1000 }, (_, index) => String(2 * index + at)))

@@ -49,6 +49,7 @@ describe("InFlight", () => {
     Effect.gen(function* () {
       const { inFlight, send, target, told } = yield* setup
       const [a, b, c] = [send("a"), send("b"), send("c")]
+      expect(inFlight.progress).toEqual({ asked: 3, answered: 0 })
       c.refuse(new Error("the link broke"))
       b.refuse(refusal)
       a.give(21)
@@ -63,6 +64,7 @@ describe("InFlight", () => {
         "NotLive"
       )
       expect(told).toEqual(['double "c": NotLive', 'double "b": Failed', "42", "nowhere"])
+      expect(inFlight.progress).toEqual({ asked: 4, answered: 4 })
     })
   )
 

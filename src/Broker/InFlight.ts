@@ -75,6 +75,8 @@ export interface Receiver<A> {
 
 /** Commands on their way. */
 export interface InFlight {
+  /** How many were admitted, and how many of them do not count any more. */
+  readonly progress: { readonly asked: number; readonly answered: number }
   /**
    * Counts one of so many bytes among them; `false` at the bound. What is admitted
    * has to be followed, alone or with others, or it counts for ever.
@@ -137,22 +139,22 @@ export const make = ({
   limits
 }: Pick<Context.Tag.Service<Metrics.Metrics>, "limits">): Effect.Effect<InFlight, never, Scope.Scope> =>
   Effect.map(Deadlines.make(DEADLINE), (deadlines) => {
-    let commands = 0
+    const progress = { asked: 0, answered: 0 }
     let bytes = 0
 
     const admit: InFlight["admit"] = (size) => {
-      if (commands >= COMMANDS || bytes >= BYTES) {
+      if (progress.asked - progress.answered >= COMMANDS || bytes >= BYTES) {
         limits.publishes_in_flight.add()
         return false
       }
-      commands++
+      progress.asked++
       bytes += size
       return true
     }
 
     /** A deadline does not take it off the wire. Returns whether that it has ended is news. */
     const settle = <R>(sent: Sent<R>): boolean => {
-      commands -= sent.count
+      progress.answered += sent.count
       bytes -= sent.bytes
       const isNews = sent.isOn
       deadlines.end(sent)
@@ -184,6 +186,7 @@ export const make = ({
     }
 
     return {
+      progress,
       admit,
       begin: deadlines.begin,
       follow,

@@ -336,6 +336,7 @@ const make = (url: Redacted.Redacted) =>
             : within(InFlight.DEADLINE, () => InFlight.failure("Timeout", channel, "subscribe"))(wanted)
         }),
       isSubscribed,
+      progress: inFlight.progress,
       unsubscribe: (channel) => subscriptions.release(keys.topic(channel)),
       sendControl: (message, to) =>
         Effect.suspend(() => {

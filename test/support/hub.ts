@@ -23,6 +23,8 @@ export class Stub {
   /** How many reads of more than a position there were. */
   reads = 0
   readonly subscribed = new Set<string>()
+  /** How much it has been asked, and has answered. */
+  readonly progress = { asked: 0, answered: 0 }
   sink: Broker.Sink | undefined
   /** Runs before history is read. */
   before: Effect.Effect<void> = Effect.void
@@ -78,6 +80,7 @@ export const start = (stub: Stub, check = "20m") =>
       state,
       publish: () => Effect.succeed(undefined),
       unsafePublish: () => false,
+      progress: stub.progress,
       isSubscribed: (channel) => stub.subscribed.has(channel),
       removeHistory: () => Effect.void,
       history: (_, range) =>
