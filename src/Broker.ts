@@ -162,8 +162,9 @@ export class Broker extends Context.Tag("fanfare/Broker")<
     /**
      * How much this instance has asked of the broker since it started, publishes
      * above all, and how much of that is answered. What it publishes comes back to
-     * it about when it is answered, and the hub may wait a moment for it. Where
-     * that is at once, both stay at 0.
+     * it about when it is answered, and the hub may wait a moment for it. One
+     * object, changed in place; both only grow. Where an answer is there at once,
+     * both stay at 0.
      */
     readonly progress: { readonly asked: number; readonly answered: number }
     /**

@@ -4,7 +4,8 @@
  * What the broker hands over is put in order where the channel has history, and
  * waits in the inbox (owner: the hub; capacity: `INBOX_PUBLICATIONS` and
  * `INBOX_BYTES`; at the bound the broker stops reading and in-process publishers
- * wait). Once in each turn of the event loop a slice of it is taken: the
+ * wait). Once in each turn of the event loop, or a moment later (`Hub/Gathering.ts`),
+ * a slice of it is taken: the
  * publications of a channel are encoded once for each encoding, into one piece
  * of bytes that all its subscriptions share, and every connection that got any
  * is written to once. Between slices the loop is given back, so that sockets
@@ -79,7 +80,7 @@ export class Hub extends Context.Tag("fanfare/Hub")<
     readonly channels: () => Iterable<readonly [channel: string, subscriptions: number]>
     /** The past of a channel was removed: who joins from now on gets nothing of what this instance has heard or read of it. */
     readonly forget: (channel: string) => void
-    /** Has `writer.flush` called at the end of this turn of the event loop. */
+    /** Has `writer.flush` called at the end of this turn of the event loop, or with the fan-out that waits, 2 ms later at most. */
     readonly touch: (writer: Writer) => void
     /**
      * Gives the event loop back before another channel is fanned out: a connection
@@ -162,6 +163,8 @@ const make = Effect.gen(function* () {
   let inbox: Array<Arrival> = []
   /** What was taken from the inbox last, and is not fanned out yet: it is before all that is there. */
   let slice = new Map<Entry, Part>()
+  /** Whether it left something in the inbox. */
+  let isBehind = false
   /** What both have. */
   let waiting = 0
   let waitingBytes = 0
@@ -169,7 +172,7 @@ const make = Effect.gen(function* () {
   let isPaused = false
   let touched: Array<Writer> = []
   let immediate: NodeJS.Immediate | undefined
-  /** When the first arrival since the last tick came: the clock is read once in a turn. */
+  /** When the first arrival since the last fan-out came: the clock is read once for all of them. */
   let turn: number | undefined
   /** Whether a connection has got as much in this turn as its socket takes at once. */
   let hasEnough = false
@@ -259,8 +262,11 @@ const make = Effect.gen(function* () {
   const tick = (): void => {
     immediate = undefined
     if (slice.size === 0) {
-      if (!isPaused && gathering.holds(waiting)) return
+      // Where there is more than a slice already, there is nothing to wait for.
+      if (isPaused || isBehind) gathering.stop()
+      else if (gathering.holds(waiting)) return
       slice = takeSlice()
+      isBehind = inbox.length > 0
     }
     turn = undefined
     const [first] = slice.values()
@@ -269,7 +275,7 @@ const make = Effect.gen(function* () {
     const writers = touched
     touched = []
     for (const writer of writers) writer.flush()
-    gathering.wrote(writers.length)
+    if (first !== undefined) gathering.wrote(writers.length)
     if (oldest !== undefined) metrics.deliveryDuration.observe((performance.now() - oldest) / 1000)
     if (isPaused && waiting < INBOX_PUBLICATIONS / 2 && waitingBytes < INBOX_BYTES / 2) {
       isPaused = false

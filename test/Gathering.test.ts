@@ -64,6 +64,17 @@ describe("Gathering", () => {
     })
   )
 
+  live("a wait that took as long as the limit has not paid, whatever it has brought", () =>
+    Effect.gen(function* () {
+      const timers = yield* stillTimers
+      const { gathering } = make()
+      expect(gathering.holds(1)).toBe(true)
+      timers.advance(Duration.toMillis(LIMIT))
+      expect([gathering.holds(9), gathering.holds(1), gathering.holds(1)]).toEqual([false, false, true])
+      gathering.stop()
+    })
+  )
+
   it("after a wait that has not paid, more and more turns go without, until one pays", () => {
     const one = make()
     const skipped = (then: number): number => {

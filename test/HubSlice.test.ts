@@ -3,6 +3,7 @@ import { describe, expect } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import type * as Frame from "../src/Frame.ts"
 import * as Hub from "../src/Hub.ts"
 import { LIMIT, MANY } from "../src/Hub/Gathering.ts"
@@ -61,7 +62,9 @@ describe("Hub, a slice", () => {
     const written: Array<string> = []
     const touch = (name: string) => running.hub.touch({ flush: () => void written.push(name) })
     for (let index = 0; index < MANY; index++) touch("one of many")
+    offer("a0")
     yield* turn
+    member.log.length = 0
     return { stub, running, member, offer, timers, touch, written }
   })
 
@@ -95,20 +98,70 @@ describe("Hub, a slice", () => {
       yield* turn
       expect(member.log).toEqual([])
       const idle = yield* Effect.fork(running.hub.idle)
+      yield* turn
+      expect(yield* Fiber.poll(idle)).toEqual(Option.none())
       timers.advance(Duration.toMillis(LIMIT))
       yield* Fiber.join(idle)
       expect(member.log).toEqual(["a1", "a2"])
     })
   )
 
-  live("does not wait where the inbox is full", () =>
+  live("does not wait where the inbox is full, nor on where it becomes so", () =>
     Effect.gen(function* () {
-      const { member, offer, stub } = yield* busy
+      const { member, offer, stub, timers } = yield* busy
       stub.progress.asked++
-      offer(...Array.from({ length: Hub.INBOX_PUBLICATIONS }, () => "a"))
+      offer("a")
+      yield* turn
+      expect([member.log, timers.pending()]).toEqual([[], 1])
+      offer(...Array.from({ length: Hub.INBOX_PUBLICATIONS - 1 }, () => "a"))
       expect(stub.sink?.isFull()).toBe(true)
       yield* turn
       expect(member.log.length).toBeGreaterThan(0)
+      expect(timers.pending()).toBe(0)
+    })
+  )
+
+  live("does not wait where more waits already than a slice has", () =>
+    Effect.gen(function* () {
+      const { member, offer, stub, touch } = yield* busy
+      const full = Hub.ENOUGH_PUBLICATIONS
+      offer(...Array.from({ length: full + 1 }, () => "a"))
+      for (let index = 0; index < MANY; index++) touch("one of many")
+      yield* turn
+      expect(member.log.length).toBe(full)
+      stub.progress.asked++
+      yield* turn
+      expect(member.log.length).toBe(full + 1)
+    })
+  )
+
+  live("does not wait behind a turn that wrote to many what was no publication", () =>
+    Effect.gen(function* () {
+      const { member, offer, stub, touch } = yield* busy
+      offer("a1")
+      yield* turn
+      for (let index = 0; index < MANY; index++) touch("one of many")
+      yield* turn
+      stub.progress.asked++
+      offer("a2")
+      yield* turn
+      expect(member.log).toEqual(["a1", "a2"])
+    })
+  )
+
+  live("leaves no timer behind where it ends while it waits", () =>
+    Effect.gen(function* () {
+      const timers = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const waiting = yield* busy
+          waiting.stub.progress.asked++
+          waiting.offer("a1")
+          yield* turn
+          expect(waiting.timers.pending()).toBe(1)
+          return waiting.timers
+        })
+      )
+      expect(timers.pending()).toBe(0)
     })
   )
 })

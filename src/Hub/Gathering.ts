@@ -21,13 +21,13 @@ export interface Progress {
   readonly answered: number
 }
 
-/** Connections that the last turn wrote to, at least: for fewer, a turn takes no longer than the broker. */
+/** Connections that the last fan-out wrote to, at least: for fewer, it takes no longer than the broker. */
 export const MANY = 256
 
 /** Longest wait. A Redis nearby needs a fraction of it. */
 export const LIMIT = Duration.millis(2)
 
-/** A wait has paid where there is so many times as much to be written after it. */
+/** A wait has paid where it ended before its limit, with so many times as much to be fanned out. */
 const PAYS = 1.5
 
 /** Most turns that do not wait, after waits that have not paid: twice as many after each. */
@@ -52,12 +52,12 @@ export class Gathering {
     this.#wake = wake
   }
 
-  /** A turn has written to so many connections. */
+  /** A fan-out has written to so many connections. */
   wrote(connections: number): void {
     this.#written = connections
   }
 
-  /** Whether `waiting` publications wait on. To be asked in every turn, which has nothing else to do then. */
+  /** Whether a turn with so many publications waits. While it does, `wake` is called at last, and it is to be asked again. */
   holds(waiting: number): boolean {
     return this.#until === undefined ? this.#begins(waiting) : this.#goesOn(this.#until, waiting)
   }
@@ -83,7 +83,8 @@ export class Gathering {
     const isThere = this.#progress.answered >= until && waiting > this.#before
     if (!isThere && this.#timer !== undefined) return true
     this.stop()
-    this.#skipped = waiting >= this.#before * PAYS ? 0 : Math.min(MOST_SKIPPED, Math.max(1, this.#skipped * 2))
+    const hasPaid = isThere && waiting >= this.#before * PAYS
+    this.#skipped = hasPaid ? 0 : Math.min(MOST_SKIPPED, Math.max(1, this.#skipped * 2))
     this.#toSkip = this.#skipped
     return false
   }

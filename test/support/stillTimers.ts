@@ -35,6 +35,7 @@ export const stillTimers = Effect.gen(function* () {
   }
   yield* Effect.acquireRelease(replace(still), () => replace({ clearTimeout, setTimeout }))
   return {
+    pending: () => pending.size,
     /** So many milliseconds later. */
     advance: (millis: number): void => {
       now += millis
