@@ -3,14 +3,23 @@ import { describe, expect } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { spawn } from "node:child_process"
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { delimiter, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { bars } from "./support/bench.ts"
 import { live } from "./support/it.ts"
 import type { Json } from "./support/json.ts"
-import { Watched } from "./support/wait.ts"
+import { eventually, Watched } from "./support/wait.ts"
 
 const RUN = fileURLToPath(new URL("../bench/run.mjs", import.meta.url))
 const CENTRIFUGO = fileURLToPath(new URL("./support/centrifugo.mjs", import.meta.url))
@@ -35,8 +44,31 @@ interface Bench {
   readonly svg: string
 }
 
-/** Runs the benchmark to its end. Nothing can be installed by it, and `fault` is what stands for Centrifugo does wrong. */
-const bench = (args: ReadonlyArray<string>, fault = "none"): Effect.Effect<Bench, unknown, Scope.Scope> =>
+/** What the kernel says of a process; nothing where it has ended. */
+const statOf = (pid: string): string => {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, "utf8")
+  } catch {
+    return ""
+  }
+}
+
+/** The names of the programs of a process group that have not ended. */
+const programsOf = (group: number): ReadonlyArray<string> =>
+  readdirSync("/proc").flatMap((pid) => {
+    const [, name = "", state, own] = /\((.*)\) (\S) \d+ (\d+) /.exec(statOf(pid)) ?? []
+    return Number(own) === group && state !== "Z" ? [name] : []
+  })
+
+/**
+ * Runs the benchmark to its end. Nothing can be installed by it, and `fault` is what stands for Centrifugo does wrong;
+ * `meanwhile` is told its process group.
+ */
+const bench = (
+  args: ReadonlyArray<string>,
+  fault = "none",
+  meanwhile: (group: number) => Effect.Effect<void, unknown> = () => Effect.void
+): Effect.Effect<Bench, unknown, Scope.Scope> =>
   Effect.gen(function* () {
     const folder = yield* temporaryFolder
     const [programs, out] = [join(folder, "programs"), join(folder, "reports", "new")]
@@ -46,7 +78,7 @@ const bench = (args: ReadonlyArray<string>, fault = "none"): Effect.Effect<Bench
     const watched = new Watched()
     let said = ""
     let code: number | null | undefined
-    yield* Effect.acquireRelease(
+    const { pid: group = 0 } = yield* Effect.acquireRelease(
       Effect.sync(() => {
         // In a process group of its own: whatever happens, its servers end with it.
         const child = spawn(process.execPath, [RUN, ...args, "--out", out], {
@@ -76,6 +108,7 @@ const bench = (args: ReadonlyArray<string>, fault = "none"): Effect.Effect<Bench
           return Effect.orDie(watched.until(() => code !== undefined, "the benchmark ends"))
         })
     )
+    yield* meanwhile(group)
     yield* watched.until(
       () => code !== undefined,
       () => `the benchmark ends; it says ${said}`,
@@ -155,6 +188,25 @@ describe("npm run bench", () => {
       LIMIT
     )
   }
+
+  live(
+    "ends its servers where it is told to end",
+    () =>
+      Effect.gen(function* () {
+        let group = 0
+        const programs = Effect.sync(() => programsOf(group))
+        const ran = yield* bench(OTHER, "none", (own) =>
+          Effect.gen(function* () {
+            group = own
+            yield* eventually(programs, (names) => names.includes("redis-server"), "its Redis runs", "1 minute")
+            process.kill(own, "SIGTERM")
+          })
+        )
+        expect([ran.code, ran.result]).toEqual([143, null])
+        yield* eventually(programs, (names) => names.length === 0, "nothing of it runs")
+      }),
+    LIMIT
+  )
 
   live(
     "says what it does not know, and measures nothing",

@@ -2,6 +2,7 @@
 import { execFileSync, spawn } from "node:child_process"
 import { readFileSync } from "node:fs"
 import { createServer } from "node:net"
+import { constants } from "node:os"
 import { program } from "../../scripts/tools.mjs"
 
 const pin = () => {
@@ -26,6 +27,9 @@ export const killAll = () => {
 }
 
 process.on("exit", killAll)
+
+// Without a listener a signal ends this process alone.
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(128 + constants.signals[signal]))
 
 export const freePort = () =>
   new Promise((resolve, reject) => {
