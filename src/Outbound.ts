@@ -1,8 +1,7 @@
 /**
  * The way outward of a connection. Frames wait in the mailbox; at the end of the
  * turn of the event loop, or a moment later, the hub has them written, in one
- * write. Once the socket
- * pushes back they wait until it has drained.
+ * write. Once the socket pushes back they wait until it has drained.
  */
 import type * as Context from "effect/Context"
 import { Buffer } from "node:buffer"
