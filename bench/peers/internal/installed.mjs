@@ -42,7 +42,7 @@ export const start =
  * 200. The shell becomes the server, so that what is measured and ended is its process.
  */
 export const announced = (command, port, path) => {
-  const script = '"$0" "$1" "$2" "$3" & shift 3; exec "$@"'
+  const script = '"$0" "$1" "$$" "$2" "$3" & shift 3; exec "$@"'
   return ["sh", "-c", script, process.execPath, program("announce.mjs"), String(port), path, ...command]
 }
 
