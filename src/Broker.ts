@@ -85,6 +85,16 @@ export interface Publishing<E = BrokerError> {
 /** How long a broker knows an idempotency key. */
 export const IDEMPOTENCY_WINDOW = Duration.minutes(5)
 
+/**
+ * How much this instance has asked of the broker since it started, publishes above
+ * all, and how much of that is answered, or will not be. One object, changed in
+ * place; both only grow.
+ */
+export interface Progress {
+  readonly asked: number
+  readonly answered: number
+}
+
 /** A channel with history. */
 export interface Kept {
   readonly channel: string
@@ -160,13 +170,10 @@ export class Broker extends Context.Tag("fanfare/Broker")<
      */
     readonly settled: Effect.Effect<void>
     /**
-     * How much this instance has asked of the broker since it started, publishes
-     * above all, and how much of that is answered. What it publishes comes back to
-     * it about when it is answered, and the hub may wait a moment for it. One
-     * object, changed in place; both only grow. Where an answer is there at once,
-     * both stay at 0.
+     * What is published comes back about when it is answered, and the hub may wait
+     * a moment for it. Where an answer is there at once, both stay at 0.
      */
-    readonly progress: { readonly asked: number; readonly answered: number }
+    readonly progress: Progress
     /**
      * Sends a control message to every instance that listens, this one
      * included, or to one of them. At most once. The answer is how many

@@ -30,14 +30,16 @@ import { Entry, type Subscription, type Want } from "./Hub/Entry.ts"
 import { Gathering } from "./Hub/Gathering.ts"
 import * as Newcomers from "./Hub/Newcomers.ts"
 import type { Filled } from "./Hub/Sequence.ts"
+import * as Slice from "./Hub/Slice.ts"
 import * as Metrics from "./Metrics.ts"
 import * as Namespace from "./Namespace.ts"
-import { type Publication, weight } from "./protocol/Publication.ts"
+import type { Publication } from "./protocol/Publication.ts"
 import * as ServerConfig from "./ServerConfig.ts"
 import * as Tracing from "./Tracing.ts"
 
 export type { Encoding, Joined, Subscription, Want } from "./Hub/Entry.ts"
 export type { Prepared } from "./Hub/Newcomers.ts"
+export { ENOUGH_BYTES, ENOUGH_PUBLICATIONS } from "./Hub/Slice.ts"
 
 /** A connection as the hub writes to it. */
 export interface Writer {
@@ -95,21 +97,6 @@ export class Hub extends Context.Tag("fanfare/Hub")<
 export const INBOX_PUBLICATIONS = 8192
 export const INBOX_BYTES = 16 * 1024 * 1024
 
-// A connection gets no more in a turn of the event loop, about, than what a socket
-// that keeps up takes at once: of one channel a slice has no more than that, and a
-// connection of many channels ends the turn when it has got it.
-/** So many publications, or so many bytes, are enough for a connection in one turn. */
-export const ENOUGH_PUBLICATIONS = 512
-export const ENOUGH_BYTES = 64 * 1024
-
-// Longer ones join more: in 200 rooms of 5, where everybody publishes, a server
-// takes a tenth more messages with slices of 2,048 than with those of 512, and a
-// twentieth more with these.
-const SLICE_PUBLICATIONS = 8192
-const SLICE_BYTES = 2 * 1024 * 1024
-/** A turn of the event loop takes about this many microseconds at most. */
-const SLICE_DELIVERIES = 128 * 1024
-
 /** What is held back in all channels with history, while something before it is read. */
 const HELD_BYTES = 32 * 1024 * 1024
 
@@ -121,28 +108,6 @@ const HELD_BYTES = 32 * 1024 * 1024
  */
 const REMEMBERED_BYTES = 16 * 1024 * 1024
 const REMEMBERED_OVERHEAD = 512
-
-/** A publication for a channel, or the place at which it begins anew. */
-interface Arrival {
-  readonly entry: Entry
-  readonly publication: Publication | undefined
-  readonly from: History.Position | undefined
-  /** When the first of its turn of the event loop came, in milliseconds of the monotonic clock. */
-  readonly at: number
-}
-
-const weigh = (arrival: Arrival | undefined): number =>
-  arrival?.publication === undefined ? 0 : weight(arrival.publication)
-
-/** What a slice has of one channel. */
-class Part {
-  readonly arrivals: Array<Arrival> = []
-  bytes = 0
-
-  get isFull(): boolean {
-    return this.arrivals.length >= ENOUGH_PUBLICATIONS || this.bytes >= ENOUGH_BYTES
-  }
-}
 
 const make = Effect.gen(function* () {
   const broker = yield* Broker.Broker
@@ -160,9 +125,9 @@ const make = Effect.gen(function* () {
     held: { maxBytes: HELD_BYTES, bytes: 0 },
     remembered: { maxBytes: REMEMBERED_BYTES, bytes: 0, each: REMEMBERED_OVERHEAD }
   }
-  let inbox: Array<Arrival> = []
+  let inbox: Array<Slice.Arrival> = []
   /** What was taken from the inbox last, and is not fanned out yet: it is before all that is there. */
-  let slice = new Map<Entry, Part>()
+  let slice = new Map<Entry, Slice.Part>()
   /** Whether it left something in the inbox. */
   let isBehind = false
   /** What both have. */
@@ -186,7 +151,7 @@ const make = Effect.gen(function* () {
     const arrival = { entry, publication, from, at: turn }
     inbox.push(arrival)
     waiting++
-    waitingBytes += weigh(arrival)
+    waitingBytes += Slice.weigh(arrival)
     if (isFull() && !isPaused) {
       isPaused = true
       room.unsafeClose()
@@ -195,26 +160,11 @@ const make = Effect.gen(function* () {
     schedule()
   }
 
-  const takeSlice = (): Map<Entry, Part> => {
-    const taken = new Map<Entry, Part>()
-    let count = 0
-    let bytes = 0
-    let deliveries = 0
-    for (const arrival of inbox) {
-      if (count >= SLICE_PUBLICATIONS || bytes >= SLICE_BYTES || deliveries >= SLICE_DELIVERIES) break
-      const { entry } = arrival
-      const part = taken.get(entry) ?? new Part()
-      if (part.isFull) break
-      if (part.arrivals.length === 0) taken.set(entry, part)
-      const size = weigh(arrival)
-      part.arrivals.push(arrival)
-      part.bytes += size
-      bytes += size
-      deliveries += entry.size
-      count++
-    }
-    inbox = count === inbox.length ? [] : inbox.slice(count)
-    return taken
+  const takeSlice = (): void => {
+    const taken = Slice.take(inbox)
+    slice = taken.slice
+    inbox = taken.count === inbox.length ? [] : inbox.slice(taken.count)
+    isBehind = inbox.length > 0
   }
 
   /** Fans the slice out, channel by channel, until a connection has enough. */
@@ -238,7 +188,7 @@ const make = Effect.gen(function* () {
     releaseIfUnused(entry)
   }
 
-  const fanOut = (entry: Entry, arrivals: ReadonlyArray<Arrival>): void => {
+  const fanOut = (entry: Entry, arrivals: ReadonlyArray<Slice.Arrival>): void => {
     let run: Array<Publication> = []
     const flush = (): void => {
       if (run.length > 0) {
@@ -265,8 +215,7 @@ const make = Effect.gen(function* () {
       // Where there is more than a slice already, there is nothing to wait for.
       if (isPaused || isBehind) gathering.stop()
       else if (gathering.holds(waiting)) return
-      slice = takeSlice()
-      isBehind = inbox.length > 0
+      takeSlice()
     }
     turn = undefined
     const [first] = slice.values()

@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
-import { BrokerError, type BrokerFailure } from "../Broker.ts"
+import { BrokerError, type BrokerFailure, type Progress } from "../Broker.ts"
 import * as Deadlines from "../internal/Deadlines.ts"
 import * as Redis from "../internal/redis.ts"
 import type * as Metrics from "../Metrics.ts"
@@ -76,7 +76,7 @@ export interface Receiver<A> {
 /** Commands on their way. */
 export interface InFlight {
   /** How many were admitted, and how many of them do not count any more. */
-  readonly progress: { readonly asked: number; readonly answered: number }
+  readonly progress: Progress
   /**
    * Counts one of so many bytes among them; `false` at the bound. What is admitted
    * has to be followed, alone or with others, or it counts for ever.

@@ -14,12 +14,7 @@
  */
 import * as Duration from "effect/Duration"
 import { clearTimeout, setTimeout } from "node:timers"
-
-/** How much has been asked of a broker, and how much of that it has answered. Both only grow. */
-export interface Progress {
-  readonly asked: number
-  readonly answered: number
-}
+import type { Progress } from "../Broker.ts"
 
 /** Connections that the last fan-out wrote to, at least: for fewer, it takes no longer than the broker. */
 export const MANY = 256
