@@ -212,7 +212,7 @@ const make = Effect.gen(function* () {
   const tick = (): void => {
     immediate = undefined
     if (slice.size === 0) {
-      // Where there is more than a slice already, there is nothing to wait for.
+      // Where the slice before left something already, there is nothing to wait for.
       if (isPaused || isBehind) gathering.stop()
       else if (gathering.holds(waiting)) return
       takeSlice()
