@@ -2,7 +2,6 @@
  * Tokens (JWT, RFC 7519): what they say of a connection or a subscription, once
  * their signature is verified. What follows from it is for `Hooks` to decide.
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
@@ -18,6 +17,7 @@ import { CompactSign } from "jose/jws/compact/sign"
 import { jwtVerify, type JWTVerifyOptions } from "jose/jwt/verify"
 import { createSecretKey, type KeyObject } from "node:crypto"
 import * as PublicKey from "./config/PublicKey.ts"
+import { wall, wallDate } from "./internal/clock.ts"
 import * as Json from "./protocol/Json.ts"
 import * as Raw from "./protocol/Raw.ts"
 import * as ServerConfig from "./ServerConfig.ts"
@@ -205,10 +205,10 @@ const make = ({ client }: ServerConfig.Config): Context.Tag.Service<Auth> => {
 
   const verify = (token: string): Effect.Effect<Verified, TokenError> => {
     if (keys.size === 0) return Effect.fail(invalid("client.token has no key that could verify a token"))
-    return Clock.currentTimeMillis.pipe(
-      Effect.flatMap((millis) =>
+    return wallDate.pipe(
+      Effect.flatMap((currentDate) =>
         Effect.tryPromise({
-          try: () => jwtVerify(token, keyFor, { ...options, currentDate: new Date(millis) }),
+          try: () => jwtVerify(token, keyFor, { ...options, currentDate }),
           catch: (error) => problem(error, algorithms)
         })
       ),
@@ -293,7 +293,7 @@ export const issue = (
     }
     const wrong = info === undefined ? undefined : infoProblem(info)
     if (wrong !== undefined) return yield* new IssueError({ reason: "BadInfo", message: wrong })
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* wall
     // As text, so that `info` stands in it as it was given.
     const claims = Json.object({
       sub: nonEmpty(user),

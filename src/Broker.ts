@@ -16,6 +16,7 @@ import { Expiring } from "./Broker/Expiring.ts"
 import { MemoryStreams } from "./Broker/MemoryStreams.ts"
 import type * as History from "./History.ts"
 import { type Publication, untraced } from "./protocol/Publication.ts"
+import { clocks } from "./internal/clock.ts"
 import * as ServerConfig from "./ServerConfig.ts"
 
 /**
@@ -205,8 +206,7 @@ const MAX_IDEMPOTENCY_KEYS = 100_000
 
 const makeMemory = Effect.gen(function* () {
   // One clock for all streams, whatever clock a publisher's own fiber has.
-  const clock = yield* Effect.clock
-  const now = (): number => clock.unsafeCurrentTimeMillis()
+  const { monotonic: now } = yield* clocks
   const { history_max_size } = (yield* ServerConfig.ServerConfig).broker.memory
   const state = yield* SubscriptionRef.make<BrokerState>({ _tag: "Live" })
   const streams = new MemoryStreams(history_max_size)

@@ -7,7 +7,6 @@
  * answers is bounded; an instance that is stopped, too busy, of an older
  * version, or not linked while this one is not, makes the outcome partial.
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -188,13 +187,13 @@ const make = Effect.gen(function* () {
         return { type: "channels", channels, isPartial: false }
       })
     }
-    return Effect.map(Clock.currentTimeMillis, (now) => ({
+    return Effect.sync(() => ({
       type: "info",
       node: {
         id: instance.id,
         name: instance.name,
         version,
-        uptime: Math.round((now - instance.startedAt) / 1000),
+        uptime: Math.round(instance.uptime() / 1000),
         clients: metrics.connections.protocol.value + metrics.connections.plain.value,
         users: clients.users(),
         subscriptions: metrics.subscriptions.value,

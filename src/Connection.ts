@@ -195,15 +195,15 @@ export class Connection implements Outlet, Owner {
 
   // ── Liveness: called for every connection by one sweep ───────────────────
 
-  /** Looks at every deadline of the connection. `now` is in milliseconds. */
-  sweep(now: number): void {
+  /** Looks at every deadline of the connection. Both are in milliseconds: of the monotonic clock, and of the wall clock. */
+  sweep(now: number, wallNow: number): void {
     const session = this.#session
     if (this.#ended !== undefined || session === undefined) return
     const overdue = session.overdue()
     const late = this.#liveness.late(now, this.#outbound.isBlocked, overdue)
     if (late !== undefined) return this.end(late.disconnect, late.detail)
     if (overdue !== undefined) return
-    session.sweep(now)
+    session.sweep(wallNow)
     if (this.#ended !== undefined) return
     const beat = this.#liveness.beat(now, this.#paused, this.#outbound.isBlocked)
     if (typeof beat === "object") return this.end(beat.disconnect, beat.detail)
@@ -281,7 +281,7 @@ export class Connection implements Outlet, Owner {
   }
 
   /**
-   * Serves the socket from `now`, in milliseconds, until it is closed. Never
+   * Serves the socket from `now`, in milliseconds of the monotonic clock, until it is closed. Never
    * fails; once interrupted, it has to be followed by `abort`. While nothing
    * happens it is a loop that is parked, and nothing else: what stands around it
    * is kept for each connection (a generator and what it closes over, 1.5 KB).

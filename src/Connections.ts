@@ -2,7 +2,6 @@
  * All connections of this server: one sweep for their deadlines, and the drain
  * that ends them without haste.
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -12,6 +11,7 @@ import * as Schedule from "effect/Schedule"
 import * as Broker from "./Broker.ts"
 import * as Connection from "./Connection.ts"
 import * as Hub from "./Hub.ts"
+import { clocks } from "./internal/clock.ts"
 import { atMost } from "./internal/time.ts"
 import * as Mailbox from "./Mailbox.ts"
 import * as Metrics from "./Metrics.ts"
@@ -71,15 +71,17 @@ const make = Effect.gen(function* () {
   const metrics = yield* Metrics.Metrics
   const broker = yield* Broker.Broker
   const hub = yield* Hub.Hub
-  const clock = yield* Effect.clock
+  const clock = yield* clocks
   const open = new Set<Connection.Connection>()
   const empty = yield* Effect.makeLatch(true)
   let phase: Phase = "Open"
   // Commands start in callbacks, so they have no parent; each ends with its connection, which interrupts it.
   const fork = Runtime.runFork(yield* Effect.runtime<never>())
 
-  const sweep = Effect.map(Clock.currentTimeMillis, (now) => {
-    for (const connection of open) connection.sweep(now)
+  const sweep = Effect.sync(() => {
+    const now = clock.monotonic()
+    const wallNow = clock.wall()
+    for (const connection of open) connection.sweep(now, wallNow)
   })
   yield* Effect.forkScoped(Effect.repeat(sweep, Schedule.spaced(sweepPeriod(config.client))))
 
@@ -155,7 +157,7 @@ const make = Effect.gen(function* () {
         metrics.connectionsOpened.add()
         // Its handshake was under way when the drain began.
         if (phase === "Closed") connection.end(Codes.shutdown)
-        const run = connection.run(socket, session, clock.unsafeCurrentTimeMillis())
+        const run = connection.run(socket, session, clock.monotonic())
         // Not acquireUseRelease: it keeps four times as much for as long as the connection lives.
         return Effect.matchCauseEffect(Effect.interruptible(run), {
           onSuccess: () => Effect.sync(() => remove(connection)),

@@ -1,9 +1,9 @@
 /** This instance of the server, as the others know it. */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { randomUUID } from "node:crypto"
+import { clocks } from "./internal/clock.ts"
 import * as ServerConfig from "./ServerConfig.ts"
 
 /** This instance of the server. */
@@ -14,8 +14,8 @@ export class Instance extends Context.Tag("fanfare/Instance")<
     readonly id: string
     /** For people: `name` of the configuration. */
     readonly name: string
-    /** Milliseconds since the epoch. */
-    readonly startedAt: number
+    /** How long it has been running, in milliseconds. */
+    readonly uptime: () => number
   }
 >() {}
 
@@ -24,7 +24,8 @@ export const layer: Layer.Layer<Instance, never, ServerConfig.ServerConfig> = La
   Instance,
   Effect.gen(function* () {
     const { host, name, port } = yield* ServerConfig.ServerConfig
-    const startedAt = yield* Clock.currentTimeMillis
-    return { id: randomUUID(), name: name ?? `${host}:${port}`, startedAt }
+    const { monotonic } = yield* clocks
+    const startedAt = monotonic()
+    return { id: randomUUID(), name: name ?? `${host}:${port}`, uptime: () => monotonic() - startedAt }
   })
 )

@@ -1,7 +1,8 @@
 /**
  * What a connection is given time for: to introduce itself, to take what is
  * written, to answer a ping. It has no timer of its own: one sweep looks at all
- * connections. Times are in milliseconds of the clock.
+ * connections. Times are in milliseconds of the monotonic
+ * clock.
  */
 import * as Duration from "effect/Duration"
 import * as Codes from "./protocol/Codes.ts"

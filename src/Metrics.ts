@@ -4,12 +4,12 @@
  * server of a process; `/metrics` shows it. docs/metrics.md says what to make of
  * them.
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as MetricRegistry from "effect/MetricRegistry"
+import { monotonic } from "./internal/clock.ts"
 import { type Counter, each, Instruments, known, OTHER } from "./Metrics/Instruments.ts"
 import * as Process from "./Metrics/Process.ts"
 import * as Codes from "./protocol/Codes.ts"
@@ -230,10 +230,10 @@ const LOOP_INTERVAL = Duration.millis(100)
 /** How much later than it was due this fiber goes on after a sleep is how long the event loop was busy with something else. */
 const watchLoop = ({ eventLoopDelay }: Context.Tag.Service<Metrics>): Effect.Effect<never> =>
   Effect.gen(function* () {
-    const asleep = yield* Clock.currentTimeNanos
+    const asleep = yield* monotonic
     yield* Effect.sleep(LOOP_INTERVAL)
-    const late = Number((yield* Clock.currentTimeNanos) - asleep) / 1e9 - Duration.toSeconds(LOOP_INTERVAL)
-    eventLoopDelay.observe(Math.max(0, late))
+    const late = (yield* monotonic) - asleep - Duration.toMillis(LOOP_INTERVAL)
+    eventLoopDelay.observe(Math.max(0, late) / 1000)
   }).pipe(Effect.forever)
 
 /** Metrics of one server. */

@@ -2,7 +2,6 @@
  * What a connection says and hears: the port between the actor, which moves
  * frames, and the two protocols, which give them a meaning.
  */
-import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -11,6 +10,7 @@ import type * as Clients from "./Clients.ts"
 import type * as Frame from "./Frame.ts"
 import type * as Hooks from "./Hooks.ts"
 import type * as Hub from "./Hub.ts"
+import type { Clocks } from "./internal/clock.ts"
 import { value } from "./internal/exit.ts"
 import { atMost } from "./internal/time.ts"
 import type * as Metrics from "./Metrics.ts"
@@ -82,7 +82,7 @@ export interface Session {
    * `client.stale_close_delay` is over.
    */
   readonly overdue: () => Disconnect | undefined
-  /** Ends what has expired. `now` is in milliseconds. */
+  /** Ends what has expired. `now` is of the wall clock, as the times in tokens are; in milliseconds. */
   readonly sweep: (now: number) => void
   /** The peer is gone; what it has sent is still carried out. */
   readonly gone: () => void
@@ -94,7 +94,7 @@ export interface Session {
 export interface Services {
   readonly broker: Context.Tag.Service<Broker.Broker>
   readonly clients: Context.Tag.Service<Clients.Clients>
-  readonly clock: Clock.Clock
+  readonly clock: Clocks
   readonly config: ServerConfig.Config
   readonly hooks: Context.Tag.Service<Hooks.Hooks>
   readonly hub: Context.Tag.Service<Hub.Hub>
@@ -120,7 +120,7 @@ export const commandSpan = ({ client, user }: ClientInfo, channel: string | unde
 
 /** Seconds until a Unix time, 1 at least: what a client is told; `undefined` where nothing expires. */
 export const ttl = ({ clock }: Pick<Services, "clock">, expiresAt: number | undefined): number | undefined =>
-  expiresAt === undefined ? undefined : Math.max(1, Math.floor(expiresAt - clock.unsafeCurrentTimeMillis() / 1000))
+  expiresAt === undefined ? undefined : Math.max(1, Math.floor(expiresAt - clock.wall() / 1000))
 
 /** Whether the grace for what expires at a Unix time in seconds is over. */
 export const isOver = ({ config }: Pick<Services, "config">, expiresAt: number | undefined, now: number): boolean =>

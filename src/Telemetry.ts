@@ -7,7 +7,6 @@
  */
 import * as HttpClient from "@effect/platform/HttpClient"
 import * as HttpClientResponse from "@effect/platform/HttpClientResponse"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -20,6 +19,7 @@ import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { randomBytes } from "node:crypto"
 import { parseHeaders } from "./config/Otlp.ts"
+import { monotonic } from "./internal/clock.ts"
 import * as Instance from "./Instance.ts"
 import * as ServerConfig from "./ServerConfig.ts"
 import { version } from "./version.ts"
@@ -114,7 +114,7 @@ const patient = (client: HttpClient.HttpClient, where: string): HttpClient.HttpC
   let overflowedAt = -Infinity
 
   const settled = (problem: string | undefined): Effect.Effect<void> =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    Effect.flatMap(monotonic, (now) => {
       if (problem === OVERFLOW) overflowedAt = now
       if (problem === undefined && now - overflowedAt < Duration.toMillis(KEEPS_UP_AFTER)) return Effect.void
       const wasFailing = isFailing

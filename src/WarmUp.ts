@@ -17,7 +17,6 @@
  * it lasts, as any server on loopback: they may subscribe to what nobody else
  * does, and ask for health, the page and the metrics.
  */
-import * as Clock from "effect/Clock"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -29,6 +28,7 @@ import type * as Scope from "effect/Scope"
 import { Buffer } from "node:buffer"
 import { connect, type Socket } from "node:net"
 import * as Hooks from "./Hooks.ts"
+import { monotonic } from "./internal/clock.ts"
 import { acquire } from "./internal/scope.ts"
 import { within } from "./internal/time.ts"
 import * as Publisher from "./Publisher.ts"
@@ -197,11 +197,11 @@ const server = Effect.suspend(() => ServerConfig.load(CONFIG)).pipe(
  */
 export const run: Effect.Effect<void> = Effect.gen(function* () {
   if (!mayListen()) return yield* new WarmUpError({ message: `no permission for the network at ${HOST}` })
-  const began = yield* Clock.currentTimeMillis
+  const began = yield* monotonic
   yield* Effect.provide(rehearse, Layer.unwrapEffect(server)).pipe(
     Logger.withMinimumLogLevel(LogLevel.None),
     Effect.withTracerEnabled(false),
     within(LIMIT, () => new WarmUpError({ message: `took more than ${Duration.format(LIMIT)}` }))
   )
-  yield* Effect.logDebug(`warmed up in ${(yield* Clock.currentTimeMillis) - began} ms`)
+  yield* Effect.logDebug(`warmed up in ${Math.round((yield* monotonic) - began)} ms`)
 }).pipe(Effect.catchAllCause((cause) => Effect.logDebug("not warmed up", cause)))

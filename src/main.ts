@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 /** The program: environment, arguments, signals and the logger, and nothing else. */
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -14,6 +13,7 @@ import { parseArgs } from "node:util"
 import * as Banner from "./Banner.ts"
 import * as Token from "./cli/Token.ts"
 import * as Hooks from "./Hooks.ts"
+import { monotonic } from "./internal/clock.ts"
 import * as Scheduler from "./internal/Scheduler.ts"
 import * as Logging from "./Logging.ts"
 import * as Server from "./Server.ts"
@@ -112,7 +112,7 @@ const ECHO_MILLIS = 250
 let first: { readonly signal: string; readonly at: number } | undefined
 
 const onSignal = (signal: string): void => {
-  const now = Effect.runSync(Clock.currentTimeMillis)
+  const now = Effect.runSync(monotonic)
   if (first === undefined) {
     first = { signal, at: now }
     Effect.runFork(Fiber.interruptFork(main))

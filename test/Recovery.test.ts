@@ -6,12 +6,11 @@
  * `FANFARE_SEED` repeats a run.
  */
 import { describe, expect } from "@effect/vitest"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as FastCheck from "effect/FastCheck"
-import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as RedisStreams from "../src/Broker/RedisStreams.ts"
+import { settable } from "./support/clock.ts"
 import { live } from "./support/it.ts"
 import { Reader } from "./support/reader.ts"
 import * as Redis from "./support/redis.ts"
@@ -52,18 +51,9 @@ interface World {
 }
 
 const memoryWorld: Effect.Effect<World, unknown, Scope.Scope> = Effect.gen(function* () {
-  const base = Clock.make()
-  let ahead = 0
-  const currentTimeMillis = (): number => base.unsafeCurrentTimeMillis() + ahead
-  const clock = Object.assign(Object.create(base) as Clock.Clock, {
-    unsafeCurrentTimeMillis: currentTimeMillis,
-    currentTimeMillis: Effect.sync(currentTimeMillis)
-  })
-  const server = yield* Server.start({ config, layer: Layer.setClock(clock) })
-  const jump = (by: number) =>
-    Effect.sync(() => {
-      ahead += by
-    })
+  const clock = settable()
+  const server = yield* Server.start({ config, layer: clock.layer })
+  const jump = clock.pass
   return { servers: [server, server], expire: () => jump(TTL + 1), lose: () => jump(META_TTL + 1) }
 })
 

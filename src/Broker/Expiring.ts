@@ -1,4 +1,4 @@
-/** A bounded map whose entries are forgotten after one and the same time. `now` is in milliseconds. */
+/** A bounded map whose entries are forgotten after one and the same time. `now` is in milliseconds of the monotonic clock. */
 export class Expiring<A> {
   /** In the order in which they expire. */
   readonly #entries = new Map<string, { readonly value: A; readonly expiresAt: number }>()

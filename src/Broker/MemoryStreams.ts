@@ -26,13 +26,13 @@ interface Stream {
   /** Without holes; the last one has `offset`. */
   publications: Array<Publication>
   bytes: number
-  /** When the publications go, in milliseconds of the clock. */
+  /** When the publications go, in milliseconds of the monotonic clock. */
   expiresAt: number
   /** When epoch and offset go. */
   metaExpiresAt: number
 }
 
-/** All streams of a process. `now` is in milliseconds. */
+/** All streams of a process. `now` is in milliseconds of the monotonic clock. */
 export class MemoryStreams {
   readonly #streams = new Map<string, Stream>()
   /** Those that nobody is subscribed to, the least recently used first. */

@@ -12,7 +12,6 @@
  */
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -26,6 +25,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import { Buffer } from "node:buffer"
 import { Broker, type BrokerError, type BrokerState, type Kept, type PublishOptions, type Sink } from "../Broker.ts"
 import type * as History from "../History.ts"
+import { monotonic } from "../internal/clock.ts"
 import * as Redis from "../internal/redis.ts"
 import { atMost, within } from "../internal/time.ts"
 import * as Metrics from "../Metrics.ts"
@@ -76,10 +76,10 @@ export const supervise = <E>(
   Effect.gen(function* () {
     const driver = yield* Schedule.driver(schedule)
     const once = Effect.gen(function* () {
-      const opened = yield* Clock.currentTimeMillis
+      const opened = yield* monotonic
       // Whatever ends it, a defect too, is followed by another attempt.
       yield* Effect.catchAllCause(link, (cause) => (Cause.isInterruptedOnly(cause) ? Effect.interrupt : Effect.void))
-      const lived = (yield* Clock.currentTimeMillis) - opened
+      const lived = Math.round((yield* monotonic) - opened)
       if (lived >= Duration.toMillis(healthyAfter)) yield* driver.reset
       yield* Effect.ignore(driver.next(undefined))
     })
@@ -169,7 +169,7 @@ const make = (url: Redacted.Redacted) =>
 
     let lostAt: number | undefined
     const live = Effect.gen(function* () {
-      const now = yield* Clock.currentTimeMillis
+      const now = yield* monotonic
       const away = lostAt === undefined ? 0 : (now - lostAt) / 1000
       metrics.brokerOutageSeconds.add(away)
       lostAt = undefined
@@ -186,7 +186,7 @@ const make = (url: Redacted.Redacted) =>
         yield* subscriptions.lost(error)
         yield* enter({ _tag: "Degraded", cause: error.message })
         if (wasLive) metrics.brokerLinkLosses.add()
-        lostAt ??= yield* Clock.currentTimeMillis
+        lostAt ??= yield* monotonic
         // One line for an outage, however many attempts it takes.
         const news = before._tag !== "Degraded" || before.cause !== error.message
         yield* news

@@ -14,6 +14,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type * as Broker from "../Broker.ts"
 import type * as History from "../History.ts"
+import { upTo } from "../internal/clock.ts"
 import { atMost } from "../internal/time.ts"
 import type * as Metrics from "../Metrics.ts"
 import * as Tracing from "../Tracing.ts"
@@ -37,7 +38,7 @@ const RETRY_DELAY = Duration.millis(250)
 /** What is held back meanwhile is in history, so there is no hurry; without a link the next one brings a resync. */
 const RETRY = {
   while: ({ reason }: Broker.BrokerError) => reason === "Timeout" || reason === "Overloaded",
-  schedule: Schedule.upTo(Schedule.spaced(RETRY_DELAY), PATIENCE)
+  schedule: upTo(Schedule.spaced(RETRY_DELAY), PATIENCE)
 }
 
 /** A channel with history. */

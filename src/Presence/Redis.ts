@@ -11,7 +11,6 @@
  * is how it is, and nobody is entered again after having left.
  */
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -20,6 +19,7 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { BrokerError } from "../Broker.ts"
 import { Link } from "../Broker/Link.ts"
+import { monotonic } from "../internal/clock.ts"
 import { Presence, tooMany } from "../Presence.ts"
 import type { ClientInfo } from "../protocol/Publication.ts"
 import { ServerConfig } from "../ServerConfig.ts"
@@ -218,11 +218,11 @@ const make = Effect.gen(function* () {
   })
 
   const due = yield* Effect.makeLatch(false)
-  let begun = yield* Clock.currentTimeMillis
+  let begun = yield* monotonic
   const rounds = Effect.gen(function* () {
-    const passed = (yield* Clock.currentTimeMillis) - begun
+    const passed = (yield* monotonic) - begun
     yield* Effect.raceFirst(due.await, Effect.sleep(Math.min(Math.max(0, interval - passed), interval)))
-    begun = yield* Clock.currentTimeMillis
+    begun = yield* monotonic
     due.unsafeClose()
     if (yield* isLive) yield* round
   })

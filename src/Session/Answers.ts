@@ -68,7 +68,7 @@ export class Answers {
     const { error_limit } = this.#services.config.client
     if (error_limit === 0) return
     this.#errors ??= new Bucket(error_limit, error_limit / 60)
-    if (this.#errors.take(this.#services.clock.unsafeCurrentTimeMillis()) >= 0) return
+    if (this.#errors.take(this.#services.clock.monotonic()) >= 0) return
     this.#outlet.end(Codes.tooManyErrors, `client.error_limit is ${error_limit}`)
   }
 

@@ -176,7 +176,7 @@ export const make = (services: Services, outlet: Outlet, about: About): Plain =>
       if (isOver(services, expiresAt, now)) outlet.end(Codes.connectionExpired)
     },
     receive: (text) => {
-      if ((rate?.take(clock.unsafeCurrentTimeMillis()) ?? 0) < 0) {
+      if ((rate?.take(clock.monotonic()) ?? 0) < 0) {
         // Behind what came before it, which is carried out.
         const why = `client.command_rate is ${command_rate}`
         submit({ run: () => Effect.sync(() => outlet.end(Codes.tooManyRequestsDisconnect, why)) })

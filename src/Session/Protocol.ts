@@ -326,7 +326,7 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
     const { command_rate } = config.client
     if (command_rate === 0) return undefined
     this.#rate ??= new Bucket(command_rate, command_rate)
-    const left = this.#rate.take(clock.unsafeCurrentTimeMillis())
+    const left = this.#rate.take(clock.monotonic())
     if (left >= 0) return undefined
     const why = `client.command_rate is ${command_rate}`
     const end = Effect.sync(() => this.outlet.end(Codes.tooManyRequestsDisconnect, why))

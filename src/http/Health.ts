@@ -1,6 +1,5 @@
 /** Whether the server is alive, whether it should get traffic, and what it counts. */
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -9,6 +8,7 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Broker from "../Broker.ts"
 import * as Connections from "../Connections.ts"
+import { monotonic } from "../internal/clock.ts"
 import * as ServerConfig from "../ServerConfig.ts"
 import * as Api from "./Api.ts"
 import * as Scrape from "./Scrape.ts"
@@ -17,7 +17,7 @@ import * as Scrape from "./Scrape.ts"
 class Outage extends Context.Tag("fanfare/http/Outage")<
   Outage,
   {
-    /** Milliseconds of the clock; `undefined` while it is live. */
+    /** Milliseconds of the monotonic clock; `undefined` while it is live. */
     since: number | undefined
   }
 >() {}
@@ -28,7 +28,7 @@ const layerOutage: Layer.Layer<Outage, never, Broker.Broker> = Layer.scoped(
     const broker = yield* Broker.Broker
     const outage: Context.Tag.Service<Outage> = { since: undefined }
     const observe = (state: Broker.BrokerState) =>
-      Effect.map(Clock.currentTimeMillis, (now) => {
+      Effect.map(monotonic, (now) => {
         outage.since = state._tag === "Live" ? undefined : (outage.since ?? now)
       })
     yield* Effect.flatMap(SubscriptionRef.get(broker.state), observe)
@@ -57,7 +57,7 @@ export const layer = HttpApiBuilder.group(Api.Api, "health", (handlers) =>
         return yield* Effect.flatMap(describe("draining"), (body) => Effect.fail(new Api.NotReady(body)))
       const state = yield* SubscriptionRef.get(broker.state)
       if (state._tag === "Live") return yield* describe("ok")
-      const now = yield* Clock.currentTimeMillis
+      const now = yield* monotonic
       const away = now - (outage.since ?? now)
       if (away < Duration.toMillis(config.health.broker_grace)) return yield* describe("ok")
       return yield* Effect.flatMap(describe("broker"), (body) => Effect.fail(new Api.NotReady(body)))

@@ -16,7 +16,7 @@ export class Bucket {
     this.#tokens = capacity
   }
 
-  /** Takes one at a time in milliseconds; returns what is left, below 0 where it was too much. */
+  /** Takes one at a time in milliseconds of the monotonic clock; returns what is left, below 0 where it was too much. */
   take(now: number): number {
     const passed = Math.max(0, now - (this.#filledAt ?? now))
     this.#filledAt = now

@@ -16,6 +16,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { clocks } from "./clock.ts"
 
 /**
  * What waits: extended by what it belongs to, which is then one object, and not
@@ -55,8 +56,7 @@ class Call extends Wait {
 /** Waits of the length `limit`; when the scope closes, those that have not ended are forgotten. */
 export const make = (limit: Duration.Duration): Effect.Effect<Deadlines, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const clock = yield* Effect.clock
-    const now = (): number => Number(clock.unsafeCurrentTimeNanos()) / 1e6
+    const { monotonic: now } = yield* clocks
     const length = Duration.toMillis(limit)
     // In the order in which they are due.
     let oldest: Wait | undefined

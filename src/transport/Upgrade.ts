@@ -20,6 +20,7 @@ import * as Connections from "../Connections.ts"
 import * as Hooks from "../Hooks.ts"
 import * as Hub from "../Hub.ts"
 import * as Instance from "../Instance.ts"
+import { clocks } from "../internal/clock.ts"
 import { within } from "../internal/time.ts"
 import * as Metrics from "../Metrics.ts"
 import * as Namespace from "../Namespace.ts"
@@ -121,7 +122,7 @@ export const make: Effect.Effect<
   const services = {
     broker: yield* Broker.Broker,
     clients: yield* Clients.Clients,
-    clock: yield* Effect.clock,
+    clock: yield* clocks,
     config,
     hooks,
     hub,

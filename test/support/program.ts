@@ -12,7 +12,7 @@ import { type NeverHappened, Watched } from "./wait.ts"
 const ROOT = fileURLToPath(new URL("../..", import.meta.url))
 
 /** A script of this folder that is loaded into the program before it starts. */
-export type Preload = "memory-probe.cjs" | "endless-close.cjs"
+export type Preload = "memory-probe.cjs" | "endless-close.cjs" | "clock-back.cjs"
 
 const pathOf = (preload: Preload): string => fileURLToPath(new URL(preload, import.meta.url))
 
