@@ -10,6 +10,7 @@ import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
+import * as Output from "./cli/Output.ts"
 import type * as ServerConfig from "./ServerConfig.ts"
 
 type Config = ServerConfig.Config["log"]
@@ -122,9 +123,9 @@ export const json: Logger.Logger<unknown, string> = Logger.make(
 
 const FORMATS: Record<Config["format"], Logger.Logger<unknown, string>> = { pretty, json }
 
-/** The program's logger, on standard output. */
+/** The program's logger, on standard output, and without it where that cannot be written. */
 export const layer = ({ format, level }: Config): Layer.Layer<never> =>
   Layer.merge(
-    Logger.replace(Logger.defaultLogger, Logger.withConsoleLog(FORMATS[format])),
+    Logger.replace(Logger.defaultLogger, Logger.map(FORMATS[format], Output.log)),
     Logger.minimumLogLevel(LEVELS[level])
   )

@@ -16,6 +16,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
+import * as Runtime from "effect/Runtime"
 import type { Buffer } from "node:buffer"
 import { createServer, type Server as NodeServer, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
@@ -36,6 +37,7 @@ import * as Page from "./http/Page.ts"
 import * as ServerApi from "./http/ServerApi.ts"
 import * as Hub from "./Hub.ts"
 import * as Instance from "./Instance.ts"
+import { clocks } from "./internal/clock.ts"
 import { atMost } from "./internal/time.ts"
 import * as Metrics from "./Metrics.ts"
 import * as Presence from "./Presence.ts"
@@ -245,17 +247,41 @@ const layerHttpServers: Layer.Layer<HttpServer | InternalServer, never, ServerCo
     })
   )
 
+/** Connections that the system does not hand over come in crowds: so much time between two lines about them. */
+const NOT_ACCEPTED_INTERVAL = Duration.seconds(10)
+
+/**
+ * A listener for what goes wrong with a server that listens: a connection that the
+ * system could not hand over (ENOBUFS, a firewall's EPERM). It costs that
+ * connection; without a listener it would cost the process.
+ */
+const notAccepted = (address: string): Effect.Effect<(cause: Error) => void> =>
+  Effect.gen(function* () {
+    const { monotonic } = yield* clocks
+    const runFork = Runtime.runFork(yield* Effect.runtime<never>())
+    let saidAt = -Infinity
+    return (cause) => {
+      const now = monotonic()
+      if (now - saidAt < Duration.toMillis(NOT_ACCEPTED_INTERVAL)) return
+      saidAt = now
+      runFork(Effect.logWarning(`a connection to ${address} was not accepted: ${cause.message}`))
+    }
+  })
+
 /** Listens; a scope's end does not undo it, closing the server does. */
 const listen = (server: NodeServer, host: string, port: number): Effect.Effect<AddressInfo, ListenError> =>
-  Effect.async((resume) => {
-    const onError = (cause: Error): void =>
-      resume(Effect.fail(new ListenError({ message: `cannot listen on ${host}:${port}: ${cause.message}`, cause })))
-    server.once("error", onError)
-    server.listen(port, host, () => {
-      server.off("error", onError)
-      resume(Effect.succeed(server.address() as AddressInfo))
+  Effect.flatMap(notAccepted(`${host}:${port}`), (onceListening) =>
+    Effect.async((resume) => {
+      const onError = (cause: Error): void =>
+        resume(Effect.fail(new ListenError({ message: `cannot listen on ${host}:${port}: ${cause.message}`, cause })))
+      server.once("error", onError)
+      server.listen(port, host, () => {
+        server.off("error", onError)
+        server.on("error", onceListening)
+        resume(Effect.succeed(server.address() as AddressInfo))
+      })
     })
-  })
+  )
 
 /** The address that a standalone server listens on. */
 export class Address extends Context.Tag("fanfare/Address")<Address, AddressInfo>() {}

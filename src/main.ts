@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 /** The program: environment, arguments, signals and the logger, and nothing else. */
 import * as Cause from "effect/Cause"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
@@ -11,6 +10,7 @@ import { readFile } from "node:fs/promises"
 import process from "node:process"
 import { parseArgs } from "node:util"
 import * as Banner from "./Banner.ts"
+import * as Output from "./cli/Output.ts"
 import * as Token from "./cli/Token.ts"
 import * as Hooks from "./Hooks.ts"
 import { monotonic } from "./internal/clock.ts"
@@ -92,10 +92,11 @@ const load = (given: string | undefined) =>
   })
 
 const program = Effect.gen(function* () {
+  yield* Output.listen
   if (process.argv[2] === "token") return yield* Token.run(process.argv.slice(3), load)
   const options = yield* parseArguments
-  if (options.help) return yield* Console.log(HELP)
-  if (options.version) return yield* Console.log(version)
+  if (options.help) return yield* Output.answer(HELP)
+  if (options.version) return yield* Output.answer(version)
   return yield* serve(yield* load(options.config))
 })
 
@@ -136,5 +137,5 @@ main.addObserver((exit) => {
   process.exitCode = 1
   const problem = Cause.squash(exit.cause)
   const known = problem instanceof ServerConfig.ConfigError || problem instanceof Server.ListenError
-  process.stderr.write(`fanfare: ${known ? problem.message : Cause.pretty(exit.cause)}\n`)
+  Output.problem(`fanfare: ${known ? problem.message : Cause.pretty(exit.cause)}`)
 })

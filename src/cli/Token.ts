@@ -1,5 +1,4 @@
 /** `fanfare token`: a token for trying things out, by the configuration of the server. */
-import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -8,6 +7,7 @@ import { parseArgs } from "node:util"
 import * as Auth from "../Auth.ts"
 import * as Text from "../config/Duration.ts"
 import * as ServerConfig from "../ServerConfig.ts"
+import * as Output from "./Output.ts"
 
 /** What the command line may be. */
 export const HELP = `fanfare token [--user USER] [--ttl 1h] [--channel CHANNEL] [--info JSON] [--config FILE]
@@ -66,13 +66,13 @@ export const run = (
 ): Effect.Effect<void, ServerConfig.ConfigError> =>
   Effect.gen(function* () {
     const options = yield* parse(args)
-    if (options.help) return yield* Console.log(HELP)
+    if (options.help) return yield* Output.answer(HELP)
     const { config, warnings } = yield* load(options.config)
     const { channel } = options
     if (channel !== undefined) {
       yield* Either.mapLeft(ServerConfig.parseChannel(config, channel), (problem) => fail(`--channel: ${problem}`))
     }
     const token = yield* Effect.mapError(Auth.issue(config, options), ({ message }) => fail(message))
-    yield* Effect.forEach(warnings, (warning) => Console.error(`fanfare: ${warning}`), { discard: true })
-    yield* Console.log(token)
+    for (const warning of warnings) Output.problem(`fanfare: ${warning}`)
+    yield* Output.answer(token)
   })

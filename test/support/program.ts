@@ -12,7 +12,7 @@ import { type NeverHappened, Watched } from "./wait.ts"
 const ROOT = fileURLToPath(new URL("../..", import.meta.url))
 
 /** A script of this folder that is loaded into the program before it starts. */
-export type Preload = "memory-probe.cjs" | "endless-close.cjs" | "clock-back.cjs"
+export type Preload = "memory-probe.cjs" | "endless-close.cjs" | "clock-back.cjs" | "accept-fails.cjs"
 
 const pathOf = (preload: Preload): string => fileURLToPath(new URL(preload, import.meta.url))
 
@@ -49,6 +49,9 @@ export interface Options {
   /** Instead of the program under the runtime of the tests. */
   readonly run?: Command
   readonly preload?: Preload
+  /** Where its stdout, and stderr, go instead of to `output`: descriptors. */
+  readonly stdout?: number
+  readonly stderr?: number
 }
 
 /** `node dist/main.js`, which is what `npm start` runs. */
@@ -85,7 +88,7 @@ export const spawnProgram = (options: Options = {}) =>
       const child: ChildProcess = spawn(run.command, [...run.args, ...(options.args ?? [])], {
         cwd: options.cwd,
         env: { PATH: process.env["PATH"], HOME: process.env["HOME"], ...options.env },
-        stdio: ["ignore", "pipe", "pipe"]
+        stdio: ["ignore", options.stdout ?? "pipe", options.stderr ?? "pipe"]
       })
       const watched = new Watched()
       let output = ""
