@@ -9,11 +9,13 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
+import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Channel from "./Channel.ts"
-import { ConfigError, decodeTree, overlay } from "./config/decode.ts"
+import { ConfigError, decodeTree, type NameOf, overlay } from "./config/decode.ts"
 import * as Text from "./config/Duration.ts"
 import * as Option from "./config/Option.ts"
+import * as Origins from "./config/Origins.ts"
 import * as Otlp from "./config/Otlp.ts"
 import * as TokenOptions from "./config/TokenOptions.ts"
 import * as Namespace from "./Namespace.ts"
@@ -335,7 +337,29 @@ const opensNothing = (value: unknown): boolean => {
 
 const RESERVED = ["FANFARE_CONFIG"]
 
-const contradictions = (config: Config): ConfigError | undefined => {
+const ANY_ADDRESS = new Set(["0.0.0.0", "::"])
+
+/** What each option for itself may be, and not beside the others. */
+const clashes = (config: Config, nameOf: NameOf): ConfigError | undefined => {
+  const { client, host, http_server, port } = config
+  for (const origin of client.allowed_origins) {
+    const expected = Origins.expected(origin)
+    if (expected === undefined) continue
+    const message = `${nameOf("client.allowed_origins")}: ${JSON.stringify(origin)} is not valid: expected ${expected}`
+    return new ConfigError({ message })
+  }
+  const { internal_host = host, internal_port } = http_server
+  const sameAddress = internal_host === host || ANY_ADDRESS.has(host) || ANY_ADDRESS.has(internal_host)
+  return internal_port !== 0 && internal_port === port && sameAddress
+    ? new ConfigError({
+        message: `${nameOf("http_server.internal_port")}: ${port} is not valid: expected another port than that of ${nameOf("port")}, or 0 to serve everything there`
+      })
+    : undefined
+}
+
+const contradictions = (config: Config, nameOf: NameOf): ConfigError | undefined => {
+  const clash = clashes(config, nameOf)
+  if (clash !== undefined) return clash
   // The position check is what keeps the place of a quiet channel from expiring.
   const shortest = Duration.times(config.client.channel_position_check_delay, 2)
   const at = (key: string, namespace: Namespace.Namespace): ConfigError | undefined => {
@@ -344,7 +368,7 @@ const contradictions = (config: Config): ConfigError | undefined => {
     return (
       found &&
       new ConfigError({
-        message: `${key}.${found.key}: ${Duration.isDuration(value) ? Duration.format(value) : value} is not valid: expected ${found.expected}`
+        message: `${nameOf(`${key}.${found.key}`)}: ${Duration.isDuration(value) ? Duration.format(value) : value} is not valid: expected ${found.expected}`
       })
     )
   }
@@ -356,12 +380,12 @@ const contradictions = (config: Config): ConfigError | undefined => {
     const key = `channel.namespaces[${index}]`
     if (!NAME.test(namespace.name)) {
       return new ConfigError({
-        message: `${key}.name: ${JSON.stringify(namespace.name)} is not valid: expected two or more letters, digits, '_', '.' or '-'`
+        message: `${nameOf(`${key}.name`)}: ${JSON.stringify(namespace.name)} is not valid: expected two or more letters, digits, '_', '.' or '-'`
       })
     }
     if (names.has(namespace.name)) {
       return new ConfigError({
-        message: `${key}.name: "${namespace.name}" is not valid: expected a name that is not taken`
+        message: `${nameOf(`${key}.name`)}: "${namespace.name}" is not valid: expected a name that is not taken`
       })
     }
     names.add(namespace.name)
@@ -371,24 +395,41 @@ const contradictions = (config: Config): ConfigError | undefined => {
   return undefined
 }
 
+const hasSpaceAround = (secret: Redacted.Redacted | undefined): boolean =>
+  secret !== undefined && Redacted.value(secret) !== Redacted.value(secret).trim()
+
+/** What can be used, and is hardly meant, one line each. */
+const doubts = (config: Config, nameOf: NameOf): ReadonlyArray<string> => {
+  const { client, http_api, http_server } = config
+  const spaced = [
+    ["http_api.key", http_api.key],
+    ["client.token.hmac_secret_key", client.token.hmac_secret_key]
+  ] as const
+  return [
+    ...spaced
+      .filter(([, secret]) => hasSpaceAround(secret))
+      .map(([key]) => `${nameOf(key)}: white space at its beginning or end is a part of it: a line feed of its file?`),
+    ...(http_server.internal_host !== undefined && http_server.internal_port === 0
+      ? [`${nameOf("http_server.internal_host")}: not used without http_server.internal_port`]
+      : [])
+  ]
+}
+
 /** Decodes a configuration. Fails with `ConfigError` on an unknown key, a wrong type or a contradiction. */
 export const load = (
   file: Input,
   environment: Readonly<Record<string, string | undefined>> = {}
 ): Either.Either<Loaded, ConfigError> => {
-  const { value, unknown } = overlay(options, file, environment, RESERVED)
-  return Either.flatMap(decodeTree(options, value, ""), (decoded) => {
-    const given = decoded as unknown as Config
+  return Either.gen(function* () {
+    const { nameOf, unknown, value } = yield* overlay(options, file, environment, RESERVED)
+    const given = (yield* decodeTree(options, value, "", nameOf)) as unknown as Config
     const config: Config = opensNothing(value) ? given : { ...given, channel: { ...given.channel, ...openChannels } }
-    const wrong = contradictions(config)
-    if (wrong !== undefined) return Either.left(wrong)
-    return Either.right({
+    const wrong = contradictions(config, nameOf)
+    if (wrong !== undefined) return yield* Either.left(wrong)
+    return {
       config,
-      warnings: [
-        ...unknown.map((name) => `${name}: unknown variable, ignored`),
-        ...TokenOptions.warnings(config.client.token)
-      ]
-    })
+      warnings: [...unknown, ...TokenOptions.warnings(config.client.token), ...doubts(config, nameOf)]
+    }
   })
 }
 

@@ -2,16 +2,16 @@
 /** The program: environment, arguments, signals and the logger, and nothing else. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import { readFile } from "node:fs/promises"
 import process from "node:process"
-import { parseArgs } from "node:util"
 import * as Banner from "./Banner.ts"
+import * as Arguments from "./cli/Arguments.ts"
 import * as Output from "./cli/Output.ts"
 import * as Token from "./cli/Token.ts"
+import * as File from "./config/File.ts"
 import * as Hooks from "./Hooks.ts"
 import { monotonic } from "./internal/clock.ts"
 import * as Scheduler from "./internal/Scheduler.ts"
@@ -33,34 +33,20 @@ other option: client.allowed_origins is FANFARE_CLIENT_ALLOWED_ORIGINS.`
 
 const fail = (message: string): ServerConfig.ConfigError => new ServerConfig.ConfigError({ message })
 
-const parseArguments = Either.try({
-  try: () =>
-    parseArgs({
-      options: { config: { type: "string" }, help: { type: "boolean" }, version: { type: "boolean" } }
-    }).values,
-  catch: (error) => fail(error instanceof Error ? error.message : String(error))
+const parseArguments = Arguments.parse(process.argv.slice(2), {
+  config: { type: "string" },
+  help: { type: "boolean" },
+  version: { type: "boolean" }
 })
-
-// The parser quotes what stands around the error, which may be a secret: only the place is told.
-const position = (text: string, error: unknown): string => {
-  const at = /position (\d+)/.exec(error instanceof Error ? error.message : "")?.[1]
-  if (at === undefined) return ""
-  const before = text.slice(0, Number(at)).split("\n")
-  return `, at line ${before.length}, column ${(before.at(-1)?.length ?? 0) + 1}`
-}
 
 const readConfig = (path: string) =>
   Effect.tryPromise({
     try: () => readFile(path, "utf8"),
-    catch: (error) => fail(`${path}: cannot be read: ${error instanceof Error ? error.message : String(error)}`)
-  }).pipe(
-    Effect.flatMap((text) =>
-      Effect.try({
-        try: () => JSON.parse(text) as ServerConfig.Input,
-        catch: (error) => fail(`${path}: is not JSON${position(text, error)}`)
-      })
-    )
-  )
+    catch: (error) =>
+      fail(
+        `${path}: cannot be read: ${error instanceof Error ? error.message : String(error)}: expected the path of a JSON file`
+      )
+  }).pipe(Effect.flatMap((text) => File.parse(path, text)))
 
 const serve = ({ config, warnings }: ServerConfig.Loaded) =>
   Effect.gen(function* () {
@@ -87,7 +73,9 @@ const serve = ({ config, warnings }: ServerConfig.Loaded) =>
 
 const load = (given: string | undefined) =>
   Effect.gen(function* () {
-    const path = given ?? process.env["FANFARE_CONFIG"]
+    if (given?.trim() === "") return yield* fail("--config: expected the path of a JSON file behind it")
+    // As any other variable, one that is empty is none.
+    const path = given ?? (process.env["FANFARE_CONFIG"]?.trim() === "" ? undefined : process.env["FANFARE_CONFIG"])
     return yield* ServerConfig.load(path === undefined ? {} : yield* readConfig(path), process.env)
   })
 

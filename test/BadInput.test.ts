@@ -237,13 +237,13 @@ describe("bad input costs its sender the connection, and nobody else anything", 
     [
       "a wrong type",
       { FANFARE_CLIENT_QUEUE_MAX_FRAMES: "many" },
-      'client.queue_max_frames: "many" is not valid: expected a whole number'
+      'FANFARE_CLIENT_QUEUE_MAX_FRAMES: "many" is not valid: expected a whole number'
     ],
-    ["a malformed REDIS_URL", { REDIS_URL: "http://localhost" }, "redis_url: "],
+    ["a malformed REDIS_URL", { REDIS_URL: "http://localhost" }, "REDIS_URL: "],
     [
       "a contradiction",
       { FANFARE_CHANNEL_NAMESPACES: '[{"name":"aa","history_size":5}]' },
-      "channel.namespaces[0].history_size: 5 is not valid: expected history_ttl beside it"
+      "FANFARE_CHANNEL_NAMESPACES: channel.namespaces[0].history_size: 5 is not valid: expected history_ttl beside it"
     ]
   ] as const) {
     live(`configuration with ${name}: the start ends with code 1 and one line that names it`, () =>

@@ -118,9 +118,15 @@ describe("ServerConfig, public keys", () => {
 
   it.each(NONE)("refuse %s, on one line that shows nothing of it", (_, pem) => {
     for (const key of ["rsa_public_key", "ecdsa_public_key"] as const) {
-      for (const loaded of [load(key, pem), fromEnvironment(key, pem), load(key, pem.replaceAll("\n", "\\n"))]) {
+      const variable = `FANFARE_CLIENT_TOKEN_${key.toUpperCase()}`
+      for (const [name, loaded] of [
+        [`client.token.${key}`, load(key, pem)],
+        // An empty variable is none.
+        ...(pem === "" ? [] : [[variable, fromEnvironment(key, pem)] as const]),
+        [`client.token.${key}`, load(key, pem.replaceAll("\n", "\\n"))]
+      ] as const) {
         expect(Either.isLeft(loaded) && loaded.left.message).toBe(
-          `client.token.${key}: its value is not valid: expected ${EXPECTED[key]}`
+          `${name}: its value is not valid: expected ${EXPECTED[key]}`
         )
       }
     }

@@ -36,7 +36,7 @@ describe("ServerConfig, Redis URL", () => {
     "nonsense"
   ])("refuses %s", (url) => {
     expect(problem({}, { REDIS_URL: url })).toMatch(
-      /^redis_url: .* is not valid: expected redis:\/\/\[user:password@\]host\[:port\]\[\/db\], or rediss:\/\/$/
+      /^REDIS_URL: .* is not valid: expected redis:\/\/\[user:password@\]host\[:port\]\[\/db\], or rediss:\/\/$/
     )
   })
 
@@ -44,12 +44,12 @@ describe("ServerConfig, Redis URL", () => {
   it.each(["redis://:p%zz@h:6379", "redis://u%zz:p@h", " redis://h:6379"])(
     "refuses %j, which the Redis client cannot read",
     (url) => {
-      expect(problem({}, { REDIS_URL: url })).toContain("redis_url: ")
+      expect(problem({}, { REDIS_URL: url })).toContain("REDIS_URL: ")
     }
   )
 
   it("refuses a scheme in capitals: the Redis client would take it for one without TLS", () => {
-    expect(problem({}, { REDIS_URL: "REDISS://h" })).toContain("redis_url: ")
+    expect(problem({}, { REDIS_URL: "REDISS://h" })).toContain("REDIS_URL: ")
   })
 })
 

@@ -205,7 +205,7 @@ describe("ServerConfig.load, environment", () => {
   const file = {
     host: "file",
     port: 1,
-    client: { queue_max_frames: 7, overflow: "disconnect", allowed_origins: ["a"] }
+    client: { queue_max_frames: 7, overflow: "disconnect", allowed_origins: ["https://a"] }
   }
 
   it("wins over the file, key by key", () => {
@@ -216,7 +216,11 @@ describe("ServerConfig.load, environment", () => {
       FANFARE_CLIENT_OVERFLOW: "drop_oldest"
     })
     expect([host, port, redis_url && Redacted.value(redis_url)]).toEqual(["0.0.0.0", 8001, "redis://127.0.0.1:6379"])
-    expect([client.overflow, client.queue_max_frames, client.allowed_origins]).toEqual(["drop_oldest", 7, ["a"]])
+    expect([client.overflow, client.queue_max_frames, client.allowed_origins]).toEqual([
+      "drop_oldest",
+      7,
+      ["https://a"]
+    ])
   })
 
   it("reads text, numbers, booleans, lists, durations and JSON", () => {
@@ -248,20 +252,20 @@ describe("ServerConfig.load, environment", () => {
   })
 
   it.each<[Environment, string]>([
-    [{ PORT: "http" }, 'port: "http" is not valid: expected a whole number from 0 to 65535'],
-    [{ PORT: "Infinity" }, "port: Infinity is not valid: expected a whole number from 0 to 65535"],
+    [{ PORT: "http" }, 'PORT: "http" is not valid: expected a whole number from 0 to 65535'],
+    [{ PORT: "Infinity" }, "PORT: Infinity is not valid: expected a whole number from 0 to 65535"],
     [
       { FANFARE_CLIENT_QUEUE_MAX_FRAMES: "1.5" },
-      "client.queue_max_frames: 1.5 is not valid: expected a whole number, 1 or more"
+      "FANFARE_CLIENT_QUEUE_MAX_FRAMES: 1.5 is not valid: expected a whole number, 1 or more"
     ],
     [
       { FANFARE_SHUTDOWN_TIMEOUT: "10" },
-      'shutdown.timeout: "10" is not valid: expected a duration above 0, such as "30s"'
+      'FANFARE_SHUTDOWN_TIMEOUT: "10" is not valid: expected a duration above 0, such as "30s"'
     ],
-    [{ FANFARE_CHANNEL_NAMESPACES: "[{" }, 'channel.namespaces: "[{" is not valid: expected a list of objects'],
+    [{ FANFARE_CHANNEL_NAMESPACES: "[{" }, 'FANFARE_CHANNEL_NAMESPACES: "[{" is not valid: expected a list of objects'],
     [
       { FANFARE_CHANNEL_WITHOUT_NAMESPACE_PRESENCE: "1" },
-      'channel.without_namespace.presence: "1" is not valid: expected true or false'
+      'FANFARE_CHANNEL_WITHOUT_NAMESPACE_PRESENCE: "1" is not valid: expected true or false'
     ]
   ])("refuses %j", (environment, message) => {
     expect(problem({}, environment)).toBe(message)
@@ -276,7 +280,10 @@ describe("ServerConfig.load, environment", () => {
       FANFARE_X: "s3cret"
     }
     const { config, warnings } = load({}, environment)
-    expect(warnings).toEqual(["FANFARE_PORT: unknown variable, ignored", "FANFARE_X: unknown variable, ignored"])
+    expect(warnings).toEqual([
+      "FANFARE_PORT: unknown variable, ignored: it is called PORT",
+      "FANFARE_X: unknown variable, ignored"
+    ])
     expect(config).toEqual(load().config)
   })
 
@@ -342,14 +349,14 @@ describe("ServerConfig, telemetry", () => {
     "refuses the endpoint %s",
     (endpoint) => {
       expect(problem({}, { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint })).toBe(
-        "telemetry.otlp.endpoint: its value is not valid: expected an http:// or https:// URL without a user, such as http://localhost:4318"
+        "OTEL_EXPORTER_OTLP_ENDPOINT: its value is not valid: expected an http:// or https:// URL without a user, such as http://localhost:4318"
       )
     }
   )
 
   it.each(["nonsense", "=x", "a b=c", "a=%zz", "a=%0Ab", ",", "a=b,c"])("refuses the headers %j", (headers) => {
     expect(problem({}, { OTEL_EXPORTER_OTLP_HEADERS: headers })).toBe(
-      "telemetry.otlp.headers: its value is not valid: expected key=value,key2=value2, with values percent-encoded"
+      "OTEL_EXPORTER_OTLP_HEADERS: its value is not valid: expected key=value,key2=value2, with values percent-encoded"
     )
   })
 })

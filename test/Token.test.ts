@@ -83,7 +83,7 @@ describe("fanfare token", () => {
 describe("Token.run", () => {
   it.effect.each<readonly [string, ReadonlyArray<string>, Readonly<Record<string, string>>, string]>([
     ["a public key only", [], { FANFARE_CLIENT_TOKEN_RSA_PUBLIC_KEY: RSA["rsa_public_key"] ?? "" }, "only HMAC tokens"],
-    ["a bad configuration", [], { ...KEY, PORT: "x" }, 'port: "x" is not valid'],
+    ["a bad configuration", [], { ...KEY, PORT: "x" }, 'PORT: "x" is not valid'],
     ["info that is no JSON", ["--info", "{name:1}"], KEY, "info is not JSON"],
     ["empty info", ["--info", ""], KEY, "info is not JSON"],
     ["a channel that is none", ["--channel", ""], KEY, "--channel: a channel name is not empty"],

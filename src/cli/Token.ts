@@ -3,10 +3,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
-import { parseArgs } from "node:util"
 import * as Auth from "../Auth.ts"
 import * as Text from "../config/Duration.ts"
 import * as ServerConfig from "../ServerConfig.ts"
+import * as CommandLine from "./Arguments.ts"
 import * as Output from "./Output.ts"
 
 /** What the command line may be. */
@@ -32,21 +32,13 @@ const decodeTtl = Schema.decodeUnknownEither(Text.FromText.pipe(Schema.greaterTh
 /** Decodes the arguments. On the left, on one line: what is wrong with them. */
 export const parse = (args: ReadonlyArray<string>): Either.Either<Arguments, ServerConfig.ConfigError> =>
   Either.gen(function* () {
-    const values = yield* Either.try({
-      try: () =>
-        parseArgs({
-          args: [...args],
-          options: {
-            channel: { type: "string" },
-            config: { type: "string" },
-            help: { type: "boolean" },
-            info: { type: "string" },
-            ttl: { type: "string" },
-            user: { type: "string" }
-          }
-        }).values,
-      // Node breaks some of them into lines.
-      catch: (error) => fail((error instanceof Error ? error.message : String(error)).replaceAll(/\s+/g, " "))
+    const values = yield* CommandLine.parse(args, {
+      channel: { type: "string" },
+      config: { type: "string" },
+      help: { type: "boolean" },
+      info: { type: "string" },
+      ttl: { type: "string" },
+      user: { type: "string" }
     })
     const { channel, config, help, info, ttl = DEFAULT_TTL, user } = values
     const duration = yield* Either.mapLeft(decodeTtl(ttl), () =>
