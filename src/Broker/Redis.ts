@@ -230,8 +230,7 @@ const make = (url: Redacted.Redacted) =>
         return outage.degraded(reason, wasLive)
       })
 
-    const degraded = (error: Redis.LinkLost) =>
-      Effect.zipRight(subscriptions.lost(error), withoutLink(error))
+    const degraded = (error: Redis.LinkLost) => Effect.zipRight(subscriptions.lost(error), withoutLink(error))
 
     /** Redis is there and does no work: nothing is sent to it, and its subscriptions stay. */
     const stalled = ({ cause, message }: Redis.Stalled) =>

@@ -236,7 +236,9 @@ export const open = (
     const denied = new Set<string>()
 
     /** Sends the commands of one heartbeat in one piece. PING is the first: a master that hands over holds writes back. */
-    const ask = (): Promise<ReadonlyArray<readonly [command: string, answer: PromiseSettledResult<string | number>]>> => {
+    const ask = (): Promise<
+      ReadonlyArray<readonly [command: string, answer: PromiseSettledResult<string | number>]>
+    > => {
       cork()
       const asked: Array<readonly [string, Promise<string | number>]> = [["PING", redis.ping()]]
       // In RESP2 a client that subscribes may do nothing else.

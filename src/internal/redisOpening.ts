@@ -32,7 +32,7 @@ export const refusalOf = (step: string, cause: unknown): string => {
     case "NOAUTH":
       return "NOAUTH Authentication required: redis_url has no password; write redis://:PASSWORD@HOST or redis://USER:PASSWORD@HOST"
     case "WRONGPASS":
-      return `${words}: user and password are those of redis_url`
+      return `${words.replace(/\.$/, "")}: user and password are those of redis_url`
     default:
       // Said before Redis has read a command: HELLO is not what is refused.
       return step === "HELLO" ? words : `${step} is refused: ${words}`

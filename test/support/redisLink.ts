@@ -41,9 +41,7 @@ export const start = (url: string, config: ServerConfig.Input = {}): Effect.Effe
       RedisBroker.layer(Redacted.make(url)).pipe(
         Layer.provideMerge(Metrics.layer),
         Layer.provide(Layer.orDie(ServerConfig.layer(config))),
-        Layer.provide(
-          Layer.merge(Logger.replace(Logger.defaultLogger, logger), Logger.minimumLogLevel(LogLevel.Debug))
-        )
+        Layer.provide(Layer.merge(Logger.replace(Logger.defaultLogger, logger), Logger.minimumLogLevel(LogLevel.Debug)))
       )
     )
     const broker = Context.get(context, Broker.Broker)
@@ -102,5 +100,6 @@ export const follow = (replica: Redis.Redis, master: Redis.Redis): Effect.Effect
 export const connections = (redis: Redis.Redis): Effect.Effect<ReadonlyArray<string>> =>
   Effect.map(
     redis.use((client) => client.client("LIST")),
-    (list) => Array.from(String(list).matchAll(/id=(\d+) .*name=(fanfare-\w+)/g), ([, id, name]) => `${name} ${id}`).toSorted()
+    (list) =>
+      Array.from(String(list).matchAll(/id=(\d+) .*name=(fanfare-\w+)/g), ([, id, name]) => `${name} ${id}`).toSorted()
   )
