@@ -406,7 +406,7 @@ const make = (url: Redacted.Redacted) =>
         Effect.suspend(() => {
           if (link === undefined) return Effect.fail(InFlight.failure("NotLive", channel, "subscribe"))
           const wanted = Effect.mapError(subscriptions.want(keys.topic(channel)), (error) =>
-            InFlight.failure("Failed", channel, "subscribe", error)
+            InFlight.failure("Failed", channel, "subscribe", Redis.isRefusal(error) ? error.cause : error)
           )
           // Most newcomers come to a channel that is heard already, and wait for nothing.
           return isSubscribed(channel)
