@@ -106,7 +106,7 @@ describe("the names in Redis", () => {
   )
 
   it("of different databases are different, whatever the channels and instances are called", () => {
-    const name = FastCheck.string({ unit: "binary" })
+    const name = FastCheck.string()
     const database = FastCheck.nat(99_999)
     const named = FastCheck.tuple(database, FastCheck.constantFrom("topic", "control", "everybody"), name)
     const of = ([number, kind, text]: readonly [number, string, string]): string => {

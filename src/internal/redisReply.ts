@@ -41,6 +41,9 @@ export const codeOf = (cause: unknown): string => {
   return /^[A-Z][A-Z0-9_]*(?= |$)/.exec(words)?.[0] ?? "ERR"
 }
 
+/** Whether the user may not call a command, or Redis does not have it under this name. */
+export const isDenied = (cause: unknown): boolean => ["NOPERM", "ERR"].includes(codeOf(cause))
+
 /**
  * - `Ends`: the Redis at the other end is not the one to work with (a replica, a
  *   node of a cluster, one that asks for a password): the link ends.
