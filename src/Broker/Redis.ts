@@ -2,10 +2,14 @@
  * The broker of many instances: Redis Pub/Sub, and streams in Redis.
  *
  * One link at a time: a client that publishes and a client that subscribes,
- * both to the same Redis process. A supervisor opens it, watches it, and when it
- * is lost opens another, for ever. The wanted channels live here, not in the
- * client, and are restored before a new link counts as live; so is what was
- * missed meanwhile, from the streams.
+ * both to the same Redis process, which is a master. A supervisor opens it,
+ * watches it, and when it is lost opens another, for ever. The wanted channels
+ * live here, not in the client, and are restored before a new link counts as
+ * live; so is what was missed meanwhile, from the streams.
+ *
+ * A link is judged by doing its work: once a second each client writes. Where
+ * Redis answers that it is no master, the link ends; where it answers that it
+ * loads its data, the link waits (docs/decisions/0018-link-by-work.md).
  *
  * `Degraded → Resyncing → Live → Degraded …`: each change is in `state`, in the
  * log and in the metrics.
@@ -21,12 +25,12 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import * as SubscriptionRef from "effect/SubscriptionRef"
 import { Buffer } from "node:buffer"
-import { Broker, type BrokerError, type BrokerState, type Kept, type PublishOptions, type Sink } from "../Broker.ts"
+import { Broker, type BrokerError, type Kept, type PublishOptions, type Sink } from "../Broker.ts"
 import type * as History from "../History.ts"
 import { monotonic } from "../internal/clock.ts"
 import * as Redis from "../internal/redis.ts"
+import * as Reply from "../internal/redisReply.ts"
 import { atMost, within } from "../internal/time.ts"
 import * as Metrics from "../Metrics.ts"
 import * as Entries from "../Presence/RedisEntries.ts"
@@ -37,7 +41,10 @@ import * as Batches from "./Batches.ts"
 import * as Envelope from "./Envelope.ts"
 import * as InFlight from "./InFlight.ts"
 import { Link as SharedLink } from "./Link.ts"
+import * as LinkState from "./LinkState.ts"
+import * as Pair from "./Pair.ts"
 import * as Streams from "./RedisStreams.ts"
+import * as Refusals from "./Refusals.ts"
 import * as Subscriptions from "./Subscriptions.ts"
 
 /** A link has to be open within this; a server that accepts and stays silent must not end the attempts. */
@@ -94,50 +101,44 @@ const SEND_CONTROL = { what: "send a control message", lost: "Failed", read: ide
 /** What the link's scripts are for: streams, and presence. */
 const scripts = { ...Streams.scripts, ...Entries.scripts }
 
-interface Link {
-  readonly publisher: Redis.Client
-  readonly subscriber: Redis.Client
-  /** The Redis process at its other end. */
-  readonly runId: string
-}
-
-const openLink = (url: Redacted.Redacted): Effect.Effect<Link, Redis.LinkLost, Scope.Scope> =>
-  Effect.gen(function* () {
-    const [publisher, subscriber] = yield* Effect.all(
-      [Redis.open(url, "fanfare-publisher", scripts), Redis.open(url, "fanfare-subscriber")],
-      { concurrency: "unbounded" }
-    )
-    const [one, other] = yield* Effect.all([Redis.runId(publisher), Redis.runId(subscriber)])
-    // Behind one address there may be two servers for the length of a failover.
-    if (one !== other)
-      yield* new Redis.LinkLost({ message: "publisher and subscriber are connected to different servers" })
-    yield* Redis.command(() => Batches.probe(publisher))
-    return { publisher, subscriber, runId: one }
-  })
+const noAnswer = (): Redis.LinkLost => new Redis.LinkLost({ message: "no answer to the handshake" })
 
 const make = (url: Redacted.Redacted) =>
   Effect.gen(function* () {
     const metrics = yield* Metrics.Metrics
     const { prefix } = (yield* ServerConfig.ServerConfig).broker.redis
-    const state = yield* SubscriptionRef.make<BrokerState>({ _tag: "Degraded", cause: "not connected yet" })
     const subscriptions = yield* Subscriptions.make<Redis.LinkLost>()
     const { host: where, hostname, port } = new URL(Redacted.value(url))
-    const keys = Streams.keys(prefix)
+    const keys = Streams.keys(prefix, Redis.databaseOf(url))
     const topicPrefix = keys.topic("")
-    let link: Link | undefined
+    const outage = yield* LinkState.make(where, metrics)
+    const { state } = outage
+    /** The link that is live. */
+    let link: Pair.Pair | undefined
+    /** Whether the present link was live: the loss of it is counted. */
+    let wasLive = false
     /** Where streams are read: the link, or the one that is to be it. */
     let target: Streams.Target | undefined
     let sink: Sink | undefined
     let hearControl: ((message: string) => void) | undefined
 
-    const commandsOf = ({ subscriber: { redis } }: Link): Subscriptions.Commands<Redis.LinkLost> => ({
+    const commandsOf = ({ subscriber: { redis } }: Pair.Pair): Subscriptions.Commands<Redis.LinkLost> => ({
       isRefusal: Redis.isRefusal,
-      subscribe: (topics) => Effect.asVoid(Redis.command(() => redis.subscribe(...topics))),
+      subscribe: (topics) =>
+        Redis.command(() => redis.subscribe(...topics)).pipe(
+          // A batch that is refused is asked for again, one by one.
+          Effect.tapError(({ cause }) =>
+            Effect.sync(() => {
+              if (topics.length === 1 && Reply.isReply(cause)) refused(`subscribe "${topics[0]}"`, cause, 1)
+            })
+          ),
+          Effect.asVoid
+        ),
       unsubscribe: (topics) => Effect.asVoid(Redis.command(() => redis.unsubscribe(...topics)))
     })
 
     /** Hands messages to the sink, and stops reading while it is full. */
-    const listen = ({ subscriber }: Link): Effect.Effect<void, never, Scope.Scope> =>
+    const listen = ({ subscriber }: Pair.Pair): Effect.Effect<void, never, Scope.Scope> =>
       Effect.gen(function* () {
         const full = yield* Effect.makeLatch(false)
         subscriber.redis.on("message", (name: string, payload: string) => {
@@ -165,33 +166,28 @@ const make = (url: Redacted.Redacted) =>
         )
       })
 
-    const enter = (next: BrokerState): Effect.Effect<void> => SubscriptionRef.set(state, next)
-
-    let lostAt: number | undefined
-    const live = Effect.gen(function* () {
-      const now = yield* monotonic
-      const away = lostAt === undefined ? 0 : (now - lostAt) / 1000
-      metrics.brokerOutageSeconds.add(away)
-      lostAt = undefined
-      yield* enter({ _tag: "Live" })
-      yield* Effect.logInfo(`broker live: redis at ${where}${away === 0 ? "" : `, after ${away.toFixed(1)} s`}`)
-    })
+    const refusals = yield* Refusals.make(where)
+    /** What an answer to a command says about the link is not waited for until the next heartbeat. */
+    const refused: InFlight.OnRefusal = (what, cause, count) => {
+      refusals.refused(what, cause, count)
+      if (Reply.verdictOf(cause) === "Ends") link?.publisher.condemn(cause)
+    }
 
     const degraded = (error: Redis.LinkLost) =>
-      Effect.gen(function* () {
-        const before = yield* SubscriptionRef.get(state)
-        const wasLive = link !== undefined
+      Effect.suspend(() => {
+        const isLoss = wasLive
+        wasLive = false
         link = undefined
         target = undefined
-        yield* subscriptions.lost(error)
-        yield* enter({ _tag: "Degraded", cause: error.message })
-        if (wasLive) metrics.brokerLinkLosses.add()
-        lostAt ??= yield* monotonic
-        // One line for an outage, however many attempts it takes.
-        const news = before._tag !== "Degraded" || before.cause !== error.message
-        yield* news
-          ? Effect.logWarning(`broker degraded: redis at ${where}: ${error.message}; retrying`)
-          : Effect.logDebug(`broker still degraded: ${error.message}`)
+        return Effect.zipRight(subscriptions.lost(error), outage.degraded(error, isLoss))
+      })
+
+    /** Redis is there and does no work: nothing is sent to it, and its subscriptions stay. */
+    const stalled = ({ cause, message }: Redis.Stalled) =>
+      Effect.suspend(() => {
+        link = undefined
+        target = undefined
+        return outage.degraded({ message, said: Reply.codeOf(cause) }, false)
       })
 
     const broken = (defect: unknown) =>
@@ -202,29 +198,40 @@ const make = (url: Redacted.Redacted) =>
 
     const serve = Effect.scoped(
       Effect.gen(function* () {
-        const opened = yield* openLink(url).pipe(
-          within(OPEN_TIMEOUT, () => new Redis.LinkLost({ message: "no answer to the handshake" })),
+        const opened = yield* Pair.open(url, { scripts, probe: keys.probe, refused: refusals.heartbeat }).pipe(
+          within(OPEN_TIMEOUT, noAnswer),
           Tracing.span("broker.connect", () => ({
             kind: "client",
             root: true,
             attributes: { "db.system.name": "redis", "server.address": hostname, "server.port": Number(port || 6379) }
           }))
         )
-        if (opened.runId === "") {
-          yield* Effect.logWarning(
+        const { lives, publisher, runId, watch } = opened
+        if (runId === "") {
+          refusals.once(
             "Redis does not permit INFO: a restart from an older snapshot, or a failover, cannot be told from a lost link"
           )
         }
-        yield* enter({ _tag: "Resyncing" })
         yield* listen(opened)
         const commands = commandsOf(opened)
-        const watch = Effect.raceFirst(opened.publisher.watch, opened.subscriber.watch)
-        yield* Effect.raceFirst(subscriptions.restore(commands), watch)
-        target = { client: opened.publisher, runId: opened.runId, keys }
-        yield* Effect.raceFirst(sink?.resync ?? Effect.void, watch)
-        link = opened
-        yield* live
-        return yield* Effect.raceFirst(watch, subscriptions.maintain(commands))
+
+        yield* opened.works(stalled)
+        yield* Redis.step("EVAL", () => Batches.probe(publisher)).pipe(within(OPEN_TIMEOUT, noAnswer))
+        yield* outage.resyncing
+        yield* Effect.raceFirst(subscriptions.restore(commands), lives)
+        const serving = Effect.gen(function* () {
+          yield* outage.resyncing
+          target = { client: publisher, runId, keys }
+          yield* Effect.raceFirst(sink?.resync ?? Effect.void, lives)
+          link = opened
+          wasLive = true
+          yield* outage.live
+          return yield* watch
+        }).pipe(
+          Effect.catchTag("Stalled", (stall) => Effect.zipRight(stalled(stall), opened.works(stalled))),
+          Effect.forever
+        )
+        return yield* Effect.raceFirst(serving, subscriptions.maintain(commands))
       }).pipe(Effect.catchAllDefect(broken), Effect.tapError(degraded))
     )
 
@@ -241,7 +248,7 @@ const make = (url: Redacted.Redacted) =>
       })
     )
 
-    const inFlight = yield* InFlight.make(metrics)
+    const inFlight = yield* InFlight.make(metrics, refused)
     const { send, unsafeSend } = inFlight
     const batches = Batches.make(inFlight)
     // Before the link is closed: what is published in the turn of the end is not behind its QUIT.
@@ -303,6 +310,7 @@ const make = (url: Redacted.Redacted) =>
     }
 
     const sharedLink = SharedLink.of({
+      refused,
       state,
       run: <A>(channel: string, what: string, changes: boolean, command: (at: Streams.Target) => Promise<A>) =>
         Effect.suspend(() => {
@@ -328,7 +336,7 @@ const make = (url: Redacted.Redacted) =>
         Effect.suspend(() => {
           if (link === undefined) return Effect.fail(InFlight.failure("NotLive", channel, "subscribe"))
           const wanted = Effect.mapError(subscriptions.want(keys.topic(channel)), (error) =>
-            InFlight.failure("Failed", channel, "subscribe", error)
+            InFlight.failure("Failed", channel, "subscribe", Redis.isRefusal(error) ? error.cause : error)
           )
           // Most newcomers come to a channel that is heard already, and wait for nothing.
           return isSubscribed(channel)
