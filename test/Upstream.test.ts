@@ -7,14 +7,11 @@ import * as Headers from "@effect/platform/Headers"
 import * as HttpTraceContext from "@effect/platform/HttpTraceContext"
 import { describe, expect, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as TestClock from "effect/TestClock"
 import { Redis } from "ioredis"
@@ -115,25 +112,6 @@ describe("Effect 3", () => {
       yield* latch.open
       yield* Fiber.join(waiting)
     })
-  )
-
-  it.effect("Schedule.exponential with a limit of a fraction of a millisecond dies after 998 attempts", () =>
-    Effect.gen(function* () {
-      const limited = Schedule.exponential("100 millis").pipe(
-        Schedule.modifyDelay((_, delay) => Duration.min(delay, Duration.millis(4000 / 1.2)))
-      )
-      const driver = yield* Schedule.driver(limited)
-      let attempts = 0
-      const exit = yield* Effect.exit(
-        Effect.forever(
-          Effect.map(driver.next(undefined), () => {
-            if (++attempts === 5000) throw new Error("it does not die")
-          })
-        )
-      )
-      expect(attempts).toBe(998)
-      expect(Exit.isFailure(exit) && String(Cause.squash(exit.cause))).toContain("BigInt")
-    }).pipe(Effect.withClock({ ...Clock.make(), sleep: () => Effect.void }))
   )
 
   it("Schema.Record takes a key for the prototype", () => {

@@ -56,17 +56,17 @@ const HEALTHY_AFTER = Duration.seconds(5)
 /** Longest wait for what is on its way, when a drain begins. */
 const SETTLE_TIMEOUT = Duration.seconds(2)
 
-/** Delays in milliseconds, before the jitter, which adds up to a fifth: 4 s at most after it. */
-const LONGEST_DELAY = 4000 / 1.2
-const FIRST_DELAY = 100
+const FIRST_DELAY = Duration.millis(100)
+
+/** Before the jitter, which adds up to a fifth: 4 s at most after it. */
+const LONGEST_DELAY = Duration.millis(4000 / 1.2)
 
 /**
  * The delays between attempts to open a link: from 100 ms, doubled each time,
- * jittered by a fifth so that instances do not come back in step, 4 s at most.
+ * jittered by a fifth so that nodes do not reconnect in step, 4 s at most.
  */
-export const retrySchedule: Schedule.Schedule<unknown> = Schedule.forever.pipe(
-  // Not Schedule.exponential: its delay overflows after 998 attempts, and the schedule dies of it.
-  Schedule.addDelay((attempt) => Duration.millis(Math.min(FIRST_DELAY * 2 ** attempt, LONGEST_DELAY))),
+export const retrySchedule: Schedule.Schedule<unknown> = Schedule.exponential(FIRST_DELAY).pipe(
+  Schedule.union(Schedule.spaced(LONGEST_DELAY)),
   Schedule.jittered
 )
 
