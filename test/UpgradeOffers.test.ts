@@ -1,7 +1,10 @@
 import { describe, expect } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { readFileSync } from "node:fs"
 import type { Server as NodeServer } from "node:http"
+import { createServer } from "node:https"
+import { connect } from "node:tls"
 import { WebSocketServer } from "ws"
 import * as Api from "./support/api.ts"
 import * as Embedded from "./support/embedded.ts"
@@ -219,6 +222,37 @@ describe("a request that offers Upgrade: h2c", () => {
       const cookie = `Cookie:${"x".repeat(16_000)}`
       tcp.write(request("GET /own", [...H2C, cookie]))
       yield* tcp.gets("GET /own h2c <>")
+    })
+  )
+})
+
+describe("a request over TLS that offers what is no upgrade", () => {
+  live("reaches the program's routes, with its body, and the connection is kept", () =>
+    Effect.gen(function* () {
+      const file = (name: string): string => readFileSync(new URL(`fixtures/${name}`, import.meta.url), "utf8")
+      const http = yield* Embedded.listen(
+        createServer({ cert: file("redis.crt"), key: file("redis.key") }, (incoming, response) => {
+          incoming.pipe(response)
+        })
+      )
+      yield* Embedded.embed(http)
+      const watched = new Watched()
+      let received = ""
+      const tls = yield* Effect.acquireRelease(
+        Effect.sync(() => connect({ port: Embedded.portOf(http), host: "127.0.0.1", rejectUnauthorized: false })),
+        (socket) => Effect.sync(() => socket.destroy())
+      )
+      tls.setEncoding("latin1").on("data", (text: string) => {
+        received += text
+        watched.changed()
+      })
+      for (const body of ["first", "second"]) {
+        tls.write(request("POST /own", [...H2C, length(body)], body))
+        yield* watched.until(
+          () => received.includes(body),
+          () => `${body}; received:\n${received}`
+        )
+      }
     })
   )
 })
