@@ -5,7 +5,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
-import { type RequestListener, Server as NodeServer } from "node:http"
+import { type IncomingMessage, type RequestListener, Server as NodeServer } from "node:http"
 import { WebSocketServer } from "ws"
 import * as Embedded from "./support/embedded.ts"
 import * as Http from "./support/http.ts"
@@ -253,8 +253,8 @@ describe("several of Server.layer on one server", () => {
 const instrument = (http: NodeServer) => {
   const seen: Array<string> = []
   const before = http.emit
-  http.emit = function (this: NodeServer, event: string, ...args: Array<any>) {
-    if (event === "request") seen.push(args[0].url)
+  http.emit = function (this: NodeServer, event: string, ...args: [IncomingMessage]) {
+    if (event === "request") seen.push(args[0].url ?? "")
     return Reflect.apply(before, this, [event, ...args])
   } as typeof http.emit
   return {
@@ -319,8 +319,8 @@ describe("emit that somebody else has wrapped", () => {
       const prototype = Object.getPrototypeOf(http) as NodeServer
       const seen: Array<string> = []
       const inherited = prototype.emit
-      prototype.emit = function (this: NodeServer, event: string, ...args: Array<any>) {
-        if (event === "request") seen.push(args[0].url)
+      prototype.emit = function (this: NodeServer, event: string, ...args: [IncomingMessage]) {
+        if (event === "request") seen.push(args[0].url ?? "")
         return Reflect.apply(inherited, this, [event, ...args])
       } as typeof prototype.emit
       yield* Http.send(`${server.http}/own`)

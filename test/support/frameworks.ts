@@ -1,3 +1,4 @@
+// deno-lint-ignore-file no-explicit-any
 /** The same small program in several frameworks, as their documentation has it. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -8,7 +9,6 @@ import { join } from "node:path"
 import * as Embedded from "./embedded.ts"
 
 /** Installed by `npm test`; their types are not looked at. */
-// deno-lint-ignore no-explicit-any
 const packages: any = await import(new URL("../frameworks/index.mjs", import.meta.url).href)
 
 /** Has a server listen on a free port, and closes it with the scope; `start` listens. */
