@@ -8,7 +8,7 @@ import * as ServerConfig from "../dist/ServerConfig.js"
 const FILE = new URL("../docs/configuration.md", import.meta.url)
 
 const show = (value) => {
-  if (value === undefined) return ""
+  if (value === undefined || value === "") return ""
   if (Array.isArray(value)) return value.length === 0 ? "none" : value.join(" ")
   if (typeof value === "object") {
     const millis = value._tag === "Nanos" ? 0 : (value.value?.millis ?? 0)

@@ -6,16 +6,18 @@ import { spawnSync } from "node:child_process"
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { fingerprint } from "./fingerprint.mjs"
-import { program, tool } from "./tools.mjs"
+import { frameworks, program, tool } from "./tools.mjs"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 
 const need = () => {
   try {
+    frameworks()
     return {
       REDIS_SERVER_BIN: program("REDIS_SERVER_BIN", "redis-server", "redis-server"),
       CHROMIUM_BIN: program("CHROMIUM_BIN", "chromium", "chromium"),
       PROMTOOL_BIN: program("PROMTOOL_BIN", "promtool", "prometheus", true),
+      NGINX_BIN: program("NGINX_BIN", "nginx", "nginx", true),
       DENO_BIN: tool("deno"),
       NODE_BIN: process.execPath
     }

@@ -1,6 +1,6 @@
 // Installs what tests and the gate need beyond `npm ci`, once, and only when asked for.
 import { execFileSync } from "node:child_process"
-import { accessSync, constants, existsSync, mkdirSync, readdirSync, rmSync } from "node:fs"
+import { accessSync, constants, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { delimiter, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
@@ -10,13 +10,32 @@ const tools = join(root, "tools")
 const run = (command, args, options = {}) =>
   execFileSync(command, args, { stdio: ["ignore", "ignore", "inherit"], ...options })
 
+/** Installs what a folder's package.json names, unless it is there. */
+const installIn = (folder, isThere, what) => {
+  if (isThere()) return
+  process.stderr.write(`installing ${what}\n`)
+  run("npm", ["ci", "--prefix", folder, "--no-audit", "--no-fund"])
+}
+
+/** Has the packages of test/frameworks/package.json installed, in the versions that it names. */
+export const frameworks = () => {
+  const folder = join(root, "test", "frameworks")
+  const lock = (path) => (existsSync(path) ? readFileSync(path, "utf8") : "")
+  const wanted = JSON.parse(lock(join(folder, "package-lock.json"))).packages
+  // What npm has installed last; `npm ci` writes it when it is done.
+  const installed = () => JSON.parse(lock(join(folder, "node_modules", ".package-lock.json")) || "{}").packages ?? {}
+  const isThere = () =>
+    Object.keys(wanted[""].devDependencies).every((name) => {
+      const path = `node_modules/${name}`
+      return installed()[path]?.version === wanted[path].version
+    })
+  installIn(folder, isThere, "the frameworks of the tests")
+}
+
 /** The path of a program of tools/package.json. */
 export const tool = (name) => {
   const path = join(tools, "node_modules", ".bin", name)
-  if (!existsSync(path)) {
-    process.stderr.write(`installing ${name} and the other tools\n`)
-    run("npm", ["ci", "--prefix", tools, "--no-audit", "--no-fund"])
-  }
+  installIn(tools, () => existsSync(path), `${name} and the other tools`)
   return path
 }
 
@@ -42,10 +61,11 @@ const APT = { env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" } }
 
 const install = (debian) => run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", debian], APT)
 
-/** Where packages are unpacked that would start a service if they were installed. */
-const unpacked = join(tools, "debian")
+/** Where a package is unpacked that would start a service if it were installed. */
+const unpackedIn = (debian) => join(tools, "debian", debian)
 
 const unpack = (debian) => {
+  const unpacked = unpackedIn(debian)
   rmSync(unpacked, { recursive: true, force: true })
   mkdirSync(unpacked, { recursive: true })
   // Root's own folders may be closed to the user as whom apt would fetch.
@@ -66,7 +86,9 @@ export const program = (variable, name, debian, isService = false) => {
     if (isProgram(named)) return named
     throw new Error(`${variable}=${named} is not a program`)
   }
-  const find = () => onPath(name) ?? [join(unpacked, "usr", "bin", name)].find(isProgram)
+  // Servers are in folders that are not on everybody's PATH.
+  const others = ["/usr/sbin", join(unpackedIn(debian), "usr", "bin"), join(unpackedIn(debian), "usr", "sbin")]
+  const find = () => onPath(name) ?? others.map((folder) => join(folder, name)).find(isProgram)
   const found = find()
   if (found !== undefined) return found
   const hint = `the tests need ${name}: install it (Debian: apt-get install ${debian}), or set ${variable} to its path`

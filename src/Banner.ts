@@ -23,7 +23,9 @@ const urlHost = (host: string): string => (host.includes(":") ? `[${host}]` : ho
 /** What is served where nobody else is; a line where there is such a port. */
 const internal = ({ host, http_api, http_server }: ServerConfig.Config): ReadonlyArray<string> => {
   if (http_server.internal_port === 0) return []
-  const paths = ["/metrics", "/health/", ...(http_api.key === undefined ? [] : ["/api/"])]
+  const paths = ["/metrics", "/health/", ...(http_api.key === undefined ? [] : ["/api/"])].map(
+    (path) => http_server.handler_prefix + path
+  )
   const where = `http://${urlHost(http_server.internal_host ?? host)}:${http_server.internal_port}`
   return [`internal port: ${where} alone serves ${paths.join(", ")}`]
 }
@@ -43,7 +45,12 @@ export const lines = (config: ServerConfig.Config, port: number, version: string
     ...(config.client.allowed_origins.length > 0
       ? [`origins beside the server's own: ${config.client.allowed_origins.join(" ")}`]
       : []),
-    ...(config.http_api.key === undefined ? [] : ["server API: on, at /api/"]),
+    ...(config.http_server.handler_prefix === ""
+      ? []
+      : [
+          `sockets are at ${config.http_server.handler_prefix}/connection/websocket and ${config.http_server.handler_prefix}/channels/{channel}`
+        ]),
+    ...(config.http_api.key === undefined ? [] : [`server API: on, at ${config.http_server.handler_prefix}/api/`]),
     ...internal(config)
   ]
 }

@@ -35,7 +35,8 @@ const REFUSAL_REASONS = [
   "connection_limit",
   "draining",
   "broker",
-  "handshake"
+  "handshake",
+  "error"
 ] as const
 
 /** Why a connection was not let in. */
@@ -136,7 +137,7 @@ const define = (of: Instruments) => {
     subscriptions: of.gauge("fanfare_subscriptions", "Subscriptions of open connections."),
     channels: of.gauge("fanfare_channels", "Channels with local subscribers."),
     refused: each("reason", REFUSAL_REASONS, (labels) =>
-      of.counter("fanfare_refused_total", "Upgrades refused.", labels)
+      of.counter("fanfare_refused_total", "Upgrades and requests refused.", labels)
     ),
     disconnects: known("code", DISCONNECT_CODES, (labels) =>
       of.counter("fanfare_disconnects_total", "Disconnects begun by the server, by close code.", labels)

@@ -5,7 +5,6 @@ import type * as HttpApp from "@effect/platform/HttpApp"
 import * as HttpMiddleware from "@effect/platform/HttpMiddleware"
 import type * as HttpRouter from "@effect/platform/HttpRouter"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
-import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodeHttpPlatform from "@effect/platform-node/NodeHttpPlatform"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
@@ -17,10 +16,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import * as Runtime from "effect/Runtime"
-import type { Buffer } from "node:buffer"
-import { createServer, type Server as NodeServer, type ServerResponse } from "node:http"
+import { createServer, type IncomingMessage, type Server as NodeServer } from "node:http"
 import type { AddressInfo } from "node:net"
-import type { Duplex } from "node:stream"
 import * as Broker from "./Broker.ts"
 import * as RedisBroker from "./Broker/Redis.ts"
 import * as Clients from "./Clients.ts"
@@ -28,12 +25,14 @@ import * as Cluster from "./Cluster.ts"
 import * as Connections from "./Connections.ts"
 import * as Hooks from "./Hooks.ts"
 import * as Api from "./http/Api.ts"
+import * as Attachment from "./http/Attachment.ts"
 import * as Authorization from "./http/Authorization.ts"
 import * as Body from "./http/Body.ts"
 import * as Docs from "./http/Docs.ts"
 import * as Health from "./http/Health.ts"
-import { ending, intercept } from "./http/Listeners.ts"
+import * as NotServed from "./http/NotServed.ts"
 import * as Page from "./http/Page.ts"
+import { ending } from "./http/Response.ts"
 import * as ServerApi from "./http/ServerApi.ts"
 import * as Hub from "./Hub.ts"
 import * as Instance from "./Instance.ts"
@@ -46,7 +45,8 @@ import * as Publisher from "./Publisher.ts"
 import * as ServerConfig from "./ServerConfig.ts"
 import * as Telemetry from "./Telemetry.ts"
 import * as Tracing from "./Tracing.ts"
-import { answer } from "./transport/Refusal.ts"
+import * as Handshake from "./transport/Handshake.ts"
+import * as Target from "./transport/Target.ts"
 import * as Upgrade from "./transport/Upgrade.ts"
 
 /** The HTTP server on whose requests and upgrades Fanfare listens. Its owner listens on a port and closes it. */
@@ -70,71 +70,83 @@ export type Provided =
 /** The HTTP server of `http_server.internal_port`; none where that is off. */
 class InternalServer extends Context.Tag("fanfare/InternalServer")<InternalServer, NodeServer | undefined>() {}
 
-/** Which paths of an HTTP server are Fanfare's. */
-interface Claim {
-  /** The others are left to the listeners that were there before. */
-  readonly owns: (url: string) => boolean
-  /** Those that are served; the others are answered with 404. */
-  readonly serves: (url: string) => boolean
+/** What is served on an HTTP server. */
+interface Site {
+  /** Over HTTP. */
+  readonly parts: ReadonlyArray<Api.Route["part"]>
+  readonly hasSockets: boolean
+  /** Whether the server is a program's, and so whatever is not served. */
+  readonly isShared: boolean
 }
 
-const everything: Claim = { owns: () => true, serves: () => true }
+const INTERNAL: Site["parts"] = ["server", "health", "docs"]
 
-/** The main server beside an internal one. Says what it serves, not what it does not: paths have several spellings. */
-const withoutInternal: Claim = { owns: () => true, serves: Api.isPage }
+const everything: Site = { parts: ["page", ...INTERNAL], hasSockets: true, isShared: false }
 
-const internalOnly: Claim = { owns: () => true, serves: Api.owns }
+/** The main server beside an internal one. */
+const withoutInternal: Site = { ...everything, parts: ["page"] }
 
-const NOT_FOUND = HttpServerResponse.text("not found\n", { status: 404 })
+const internalOnly: Site = { parts: INTERNAL, hasSockets: false, isShared: false }
 
-const attach = (claim: Claim, internal: NodeServer | undefined) =>
+const attach = (site: Site, internal: NodeServer | undefined) =>
   Effect.gen(function* () {
     const server = yield* HttpServer
     const connections = yield* Connections.Connections
+    const metrics = yield* Metrics.Metrics
     const app: HttpApp.Default<unknown, HttpRouter.HttpRouter.DefaultServices> = yield* HttpApiBuilder.httpApp
-    const routed = Effect.catchIf(app, Predicate.isTagged("RouteNotFound"), () => NOT_FOUND)
     const upgrade = yield* Upgrade.make
     const isTraced = yield* Tracing.isOn
     const config = yield* ServerConfig.ServerConfig
+    const { http_server } = config
+    const below = (url: string | undefined): string | undefined => Target.below(http_server.handler_prefix, url ?? "")
     const isOfMethod = ({ headers, url }: HttpServerRequest.HttpServerRequest): boolean =>
-      Api.methodOf(url) !== undefined && Authorization.hasKey(config, headers)
+      Api.methodOf(below(url) ?? "") !== undefined && Authorization.hasKey(config, headers)
 
-    const serve = ({ owns, serves }: Claim, on: NodeServer) =>
+    const serve = ({ hasSockets, isShared, parts }: Site, on: NodeServer) =>
       Effect.gen(function* () {
-        const served = Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ url }) =>
-          serves(url) ? routed : NOT_FOUND
-        )
+        const notServed = NotServed.make(http_server.handler_prefix, metrics, hasSockets)
+        const routeOf = (target: string | undefined): Api.Route | undefined => {
+          const route = target === undefined ? undefined : Api.routeOf(target)
+          return route !== undefined && parts.includes(route.part) ? route : undefined
+        }
+        const served = Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
+          const url = below(request.url)
+          const route = routeOf(url)
+          if (url === undefined || route === undefined) return notServed(request)
+          const routed = Effect.catchIf(app, Predicate.isTagged("RouteNotFound"), () => notServed(request, route.allow))
+          return url === request.url
+            ? routed
+            : Effect.provideService(routed, HttpServerRequest.HttpServerRequest, request.modify({ url }))
+        })
+        const leaving = isShared ? served : Body.closingWhile(() => connections.phase() !== "Open", served)
         // Probes and scrapes would be most of the traces; and a stranger must not decide what is recorded.
-        const handle = yield* NodeHttpServer.makeHandler(Body.leavingUnread(served)).pipe(
+        const handle = yield* NodeHttpServer.makeHandler(Body.leavingUnread(leaving)).pipe(
           HttpMiddleware.withTracerDisabledWhenEffect((request) => !isTraced || !isOfMethod(request)),
           Effect.provideService(
             HttpMiddleware.SpanNameGenerator,
-            ({ method, url }) => `${method} /api/${Api.methodOf(url)}`
+            ({ method, url }) => `${method} /api/${Api.methodOf(below(url) ?? "")}`
           )
         )
-        yield* intercept(on, "request", (request, response: ServerResponse) => {
-          if (!owns(request.url ?? "")) return false
-          handle(request, ending(request, response))
-          return true
+        const socketOf = (request: IncomingMessage) => Target.kindOf(below(request.url) ?? "")
+        yield* Attachment.attach(on, {
+          takesRequest: (request) => {
+            if (!isShared || routeOf(below(request.url)) !== undefined) return true
+            const kind = socketOf(request)
+            // A program may have pages at /channels/….
+            return kind === "protocol" || (kind === "plain" && Handshake.isMeant(request))
+          },
+          // Without sockets, what offers an upgrade is answered as the request that it is.
+          takesUpgrade: (request) =>
+            isShared ? socketOf(request) !== undefined : hasSockets || routeOf(below(request.url)) === undefined,
+          request: (request, response) => handle(request, ending(request, response)),
+          upgrade: hasSockets
+            ? upgrade.accept
+            : (request, socket) => upgrade.refuse(request, socket, NotServed.NOT_HERE)
         })
       })
 
-    const othersUpgrade = server.listenerCount("upgrade") > 0
-
-    yield* serve(claim, server)
-    // Without an upgrade listener, Node takes an upgrade for an ordinary request.
+    yield* serve(site, server)
     if (internal !== undefined) yield* serve(internalOnly, internal)
-    yield* intercept(server, "upgrade", (request, socket: Duplex, head: Buffer) => {
-      if (Upgrade.owns(request.url ?? "")) {
-        upgrade(request, socket, head)
-        return true
-      }
-      // With an upgrade listener of any kind, Node closes no socket by itself any more.
-      if (!othersUpgrade && server.listenerCount("upgrade") === 1) answer(socket, 404, "not found")
-      return false
-    })
-    // Runs first when the scope closes: while clients leave, health is still answered.
-    yield* Effect.addFinalizer(() => connections.drain)
   })
 
 /** On the server of a program, beside what is its own there. */
@@ -145,14 +157,26 @@ const attachBeside = Effect.gen(function* () {
       "http_server.internal_port: not used by an embedded server, which serves everything on its own"
     )
   }
-  // A program may document itself at these paths, while there is nothing of ours to document.
-  const owns = (url: string): boolean => Api.owns(url) && (http_api.key !== undefined || !Api.isDocs(url))
-  yield* attach({ owns, serves: () => true }, undefined)
+  const parts: Site["parts"] = http_api.key === undefined ? ["health"] : INTERNAL
+  yield* attach({ parts, hasSockets: true, isShared: true }, undefined)
+  const connections = yield* Connections.Connections
+  // Runs first when the scope closes: while clients leave, health is still answered.
+  yield* Effect.addFinalizer(() => connections.drain)
 })
 
-const attachStandalone = Effect.flatMap(InternalServer, (internal) =>
-  attach(internal === undefined ? everything : withoutInternal, internal)
-)
+const attachStandalone = Effect.gen(function* () {
+  const server = yield* HttpServer
+  const internal = yield* InternalServer
+  const connections = yield* Connections.Connections
+  const { shutdown } = yield* ServerConfig.ServerConfig
+  yield* attach(internal === undefined ? everything : withoutInternal, internal)
+  // Once balancers have had the time to notice. What comes after that is told to close the connection.
+  const closeIdle = Effect.sync(() => {
+    server.closeIdleConnections()
+    internal?.closeIdleConnections()
+  }).pipe(Effect.delay(shutdown.delay))
+  yield* Effect.addFinalizer(() => Effect.all([connections.drain, closeIdle], { concurrency: 2, discard: true }))
+})
 
 const api = Layer.mergeAll(
   HttpApiBuilder.api(Api.Api),
@@ -205,10 +229,13 @@ const layerShared: Layer.Layer<Shared, never, ServerConfig.ServerConfig | Metric
 
 /**
  * Fanfare inside a program: on an HTTP server of the program's, beside its own
- * routes and upgrades. It claims `/connection/websocket`, `/channels/…`,
- * `/api/…`, `/health/…` and `/metrics`, and with an `http_api.key`
- * `/openapi.json` and `/docs`. Closing the scope drains it and takes its
- * listeners off; the HTTP server stays.
+ * routes and upgrades. It takes what it serves, below
+ * `http_server.handler_prefix`, and nothing else: WebSocket handshakes on
+ * `/connection/websocket` and `/channels/{channel}`, requests to
+ * `/health/live`, `/health/ready` and `/metrics`, and with an `http_api.key` to
+ * the methods of the server API, `/openapi.json` and `/docs`. It does not
+ * matter who listens on the HTTP server first, or how often. Closing the scope
+ * drains it and takes it off; the HTTP server stays as it is.
  */
 export const layer: Layer.Layer<
   Provided,
@@ -229,8 +256,9 @@ const closeServer = (server: NodeServer): Effect.Effect<void> =>
     server.closeIdleConnections()
   }).pipe(atMost(CLOSE_TIMEOUT), Effect.zipRight(Effect.sync(() => server.closeAllConnections())))
 
-const makeServer = (): NodeServer =>
+const makeServer = (keepAlive: Duration.Duration): NodeServer =>
   createServer({
+    keepAliveTimeout: Duration.toMillis(keepAlive),
     headersTimeout: Duration.toMillis(HEADERS_TIMEOUT),
     requestTimeout: Duration.toMillis(REQUEST_TIMEOUT)
   })
@@ -239,7 +267,10 @@ const layerHttpServers: Layer.Layer<HttpServer | InternalServer, never, ServerCo
   Layer.scopedContext(
     Effect.gen(function* () {
       const { http_server } = yield* ServerConfig.ServerConfig
-      const acquire = Effect.acquireRelease(Effect.sync(makeServer), closeServer)
+      const acquire = Effect.acquireRelease(
+        Effect.sync(() => makeServer(http_server.keep_alive_timeout)),
+        closeServer
+      )
       const servers = Effect.all([acquire, http_server.internal_port === 0 ? Effect.void : acquire])
       // Both close at the same time: what has to be waited for is waited for once.
       const [main, internal] = yield* Effect.parallelFinalizers(servers)

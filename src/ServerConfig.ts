@@ -96,6 +96,9 @@ const isRedisUrl = (text: string): boolean => {
   )
 }
 
+/** Characters that a path has in one spelling only. */
+const PREFIX = /^(?:\/(?!\.+(?:\/|$))[A-Za-z0-9._~-]+)+$/
+
 const NAME = /^[A-Za-z0-9_.-]{2,}$/
 
 const namespaceOptions = {
@@ -224,6 +227,20 @@ export const options = {
     trusted_proxies: list(
       "addresses and CIDR ranges whose `X-Forwarded-For` and `X-Forwarded-Host` are believed",
       "a list of addresses such as 10.0.0.0/8"
+    ),
+    handler_prefix: Option.make(Schema.String.pipe(Schema.filter((text) => text === "" || PREFIX.test(text))), "", {
+      kind: "text",
+      doc: "what all paths begin with, such as `/realtime`: those of sockets, server API, documentation, metrics, health and page",
+      expected: "a path such as /realtime, without a slash at its end"
+    }),
+    keep_alive_timeout: Option.make(
+      Text.FromText.pipe(Schema.greaterThanDuration(0), Schema.lessThanOrEqualToDuration("24 hours")),
+      Duration.seconds(75),
+      {
+        kind: "text",
+        doc: "how long an HTTP connection may be idle between two requests; longer than balancers and pools in front keep theirs; not for an embedded server",
+        expected: 'a duration above 0, up to "24h"'
+      }
     ),
     internal_port: integer(
       0,

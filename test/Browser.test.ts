@@ -87,4 +87,21 @@ describe("the page at / in a browser", () => {
       }),
     60_000
   )
+
+  live("connects below http_server.handler_prefix, where it is served, with and without a slash at its end", () =>
+    Effect.gen(function* () {
+      const server = yield* Program.start({ env: { FANFARE_HTTP_SERVER_HANDLER_PREFIX: "/realtime" } })
+      const browser = yield* Browser.start()
+      const errors: Array<string> = []
+      for (const path of ["/realtime", "/realtime/?x"]) {
+        const page = yield* open(browser, server.http + path, errors)
+        yield* says(page, CONNECTED)
+        const [second] = yield* Effect.promise(() =>
+          Promise.all([browser.waitForEvent("page"), page.click("a[target=_blank]")])
+        )
+        yield* says(second, CONNECTED)
+      }
+      expect(errors).toEqual([])
+    })
+  )
 })

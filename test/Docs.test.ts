@@ -1,6 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { version } from "../src/version.ts"
+import * as Matrix from "./support/matrix.ts"
 
 const read = (path: string): string => readFileSync(new URL(`../${path}`, import.meta.url), "utf8")
 
@@ -30,6 +31,16 @@ describe("documentation", () => {
     const text = read(`docs/${name}.md`)
     expect(squeeze(updated(text))).toBe(squeeze(text))
     expect(text).toContain(cell)
+  })
+
+  it("docs/embedding.md has tests for all rows of its tables, in files that compare themselves with them", () => {
+    const files = new Set(Matrix.rows().map(({ file }) => file))
+    expect(Array.from(files)).toContain("Frameworks.test.ts")
+    for (const file of files)
+      expect([file, read(`test/${file}`)]).toEqual([file, expect.stringMatching(/^isDocumented\(\)$/m)])
+    // No table of it has rows that are not read.
+    const cells = Array.from(read("docs/embedding.md").matchAll(/^\| .*\.test\.ts.* \|$/gm))
+    expect(Matrix.rows().length).toBe(cells.length)
   })
 
   it("links to what is there", () => {

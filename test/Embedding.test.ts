@@ -1,24 +1,16 @@
 import { describe, expect } from "@effect/vitest"
 import * as Array from "effect/Array"
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
-import * as Scope from "effect/Scope"
 import { execFile } from "node:child_process"
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
-import { createServer, type Server as NodeServer } from "node:http"
-import type { AddressInfo } from "node:net"
+import type { Server as NodeServer } from "node:http"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { WebSocketServer } from "ws"
 import * as Hooks from "../src/Hooks.ts"
-import * as Publisher from "../src/Publisher.ts"
-import * as Server from "../src/Server.ts"
-import * as ServerConfig from "../src/ServerConfig.ts"
+import * as Embedded from "./support/embedded.ts"
 import * as Http from "./support/http.ts"
 import { live } from "./support/it.ts"
 import * as Program from "./support/program.ts"
@@ -126,40 +118,13 @@ describe("the package, in an empty folder", () => {
 })
 
 /** An HTTP server of a user's own that listens; it answers one route. */
-const listening = (answer: string): Effect.Effect<NodeServer, never, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.async<NodeServer>((resume) => {
-      const server = createServer((request, response) => {
-        if (request.url === "/own") response.end(answer)
-      })
-      server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
-    }),
-    (server) =>
-      Effect.async<void>((resume) => {
-        server.close(() => resume(Effect.void))
-        server.closeAllConnections()
-      })
-  )
-
-const portOf = (server: NodeServer): number => (server.address() as AddressInfo).port
+const listening = (answer: string) =>
+  Embedded.web((request, response) => {
+    if (request.url === "/own") response.end(answer)
+  })
 
 /** Fanfare on an HTTP server of the user's, in a scope of its own. */
-const embed = (http: NodeServer, hooks: Partial<Context.Tag.Service<Hooks.Hooks>> = {}) =>
-  Effect.gen(function* () {
-    const scope = yield* Effect.acquireRelease(Scope.make(), (owned) => Scope.close(owned, Exit.void))
-    const layer = Server.layer.pipe(
-      Layer.provide([Hooks.layer(hooks), Layer.succeed(Server.HttpServer, http)]),
-      Layer.provide(ServerConfig.layer()),
-      Layer.provide(Logger.remove(Logger.defaultLogger))
-    )
-    const context = yield* Layer.buildWithScope(layer, scope)
-    return {
-      ws: `ws://127.0.0.1:${portOf(http)}`,
-      http: `http://127.0.0.1:${portOf(http)}`,
-      publisher: Context.get(context, Publisher.Publisher),
-      close: Scope.close(scope, Exit.void)
-    }
-  })
+const embed = (http: NodeServer, hooks: Embedded.Options["hooks"] = {}) => Embedded.embed(http, { hooks })
 
 const listeners = (server: NodeServer): ReadonlyArray<number> =>
   ["request", "upgrade"].map((event) => server.listenerCount(event))

@@ -47,7 +47,6 @@ describe("health, metrics and page", () => {
       expect([page.status, page.headers["content-type"]]).toEqual([200, "text/html; charset=utf-8"])
       expect(page.body).toContain("public:lobby")
       expect((yield* Http.send(`${server.http}/nothing`)).status).toBe(404)
-      expect((yield* Http.send(`${server.http}/connection/websocket`)).status).toBe(404)
     })
   )
 })

@@ -235,23 +235,29 @@ export class Api extends HttpApi.make("fanfare")
   .add(page)
   .annotateContext(OpenApi.annotations({ title: "Fanfare", version, transform: withoutDecodeError })) {}
 
-const pathOf = (url: string): string => url.split("?", 1)[0] ?? ""
-
-/** Paths that a server claims beside others in the same process; `/` is the standalone server's. */
-export const owns = (url: string): boolean => {
-  const path = pathOf(url)
-  return path === "/metrics" || path.startsWith("/health/") || path.startsWith("/api/") || isDocs(url)
+/** What is served at a path. */
+export interface Route {
+  /** Its methods, as the header `Allow` lists them. */
+  readonly allow: string
+  readonly part: keyof typeof parts
 }
 
-/** Paths of the documentation of the server API. */
-export const isDocs = (url: string): boolean => ["/openapi.json", "/docs"].includes(pathOf(url))
+const parts = { server, health, docs, page }
+
+const routes: ReadonlyMap<string, Route> = new Map(
+  Object.entries(parts).flatMap(([part, { endpoints }]) =>
+    Object.values(endpoints).map(({ method, path }): readonly [string, Route] => [
+      path,
+      { allow: method === "GET" ? "GET, HEAD" : method, part: part as Route["part"] }
+    ])
+  )
+)
+
+const pathOf = (target: string): string => target.split("?", 1)[0] ?? ""
+
+/** What is served at a path, with or without a query; `undefined` where nothing is. Paths have one spelling. */
+export const routeOf = (target: string): Route | undefined => routes.get(pathOf(target))
 
 /** The method of the server API that a path calls; `undefined` where it calls none. */
-export const methodOf = (url: string): string | undefined => {
-  const path = pathOf(url)
-  const name = path.slice("/api/".length)
-  return path.startsWith("/api/") && Object.hasOwn(server.endpoints, name) ? name : undefined
-}
-
-/** Whether a path is the page's. */
-export const isPage = (url: string): boolean => pathOf(url) === "/"
+export const methodOf = (target: string): string | undefined =>
+  routeOf(target)?.part === "server" ? pathOf(target).slice("/api/".length) : undefined

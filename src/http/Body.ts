@@ -87,3 +87,9 @@ export const leavingUnread = <E, R>(app: HttpApp.Default<E, R>): HttpApp.Default
   Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
     Effect.map(app, (response) => (isUnread(sourceOf(request)) ? linger(response) : response))
   )
+
+/** An app whose answers close their connections while `isLeaving`: clients open others, elsewhere. */
+export const closingWhile = <E, R>(isLeaving: () => boolean, app: HttpApp.Default<E, R>): HttpApp.Default<E, R> =>
+  Effect.map(app, (response) =>
+    isLeaving() ? HttpServerResponse.setHeader(response, "connection", "close") : response
+  )

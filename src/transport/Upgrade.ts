@@ -36,44 +36,11 @@ import * as Tracing from "../Tracing.ts"
 import * as Origin from "./Origin.ts"
 import * as Proxy from "./Proxy.ts"
 import { answer, badQuery, brokerRefusal, type Refusal, refusalOf, RETRY_AFTER_SECONDS } from "./Refusal.ts"
+import * as Target from "./Target.ts"
 import * as Transport from "./WebSocket.ts"
-
-const PROTOCOL_PATH = "/connection/websocket"
-const PLAIN_PATH = "/channels/"
 
 /** The subprotocol of clients that speak the client protocol in its other encoding. */
 const PROTOBUF = "centrifuge-protobuf"
-
-/** What an upgrade asks for. */
-type Target =
-  | { readonly _tag: "Protocol" }
-  | { readonly _tag: "Plain"; readonly channel: string; readonly parameters: URLSearchParams }
-  | { readonly _tag: "Malformed"; readonly detail: string }
-
-const PROTOCOL: Target = { _tag: "Protocol" }
-
-/** The target of a request path; `undefined` where the path is not ours. */
-const target = (url: string): Target | undefined => {
-  if (url === PROTOCOL_PATH) return PROTOCOL
-  const [path = "", query = ""] = url.split("?", 2)
-  if (path === PROTOCOL_PATH) return PROTOCOL
-  if (!path.startsWith(PLAIN_PATH)) return undefined
-  const segment = path.slice(PLAIN_PATH.length)
-  if (segment === "" || segment.includes("/"))
-    return { _tag: "Malformed", detail: "expected /channels/{channel}, percent-encoded" }
-  return Either.match(
-    Either.try(() => decodeURIComponent(segment)),
-    {
-      onLeft: () => ({ _tag: "Malformed", detail: "the channel is not percent-encoded UTF-8" }),
-      onRight: (channel) => ({ _tag: "Plain", channel, parameters: new URLSearchParams(query) })
-    }
-  )
-}
-
-const NOT_OURS: Target = { _tag: "Malformed", detail: "not a path of this server" }
-
-/** Whether upgrades to this path are Fanfare's. */
-export const owns = (url: string): boolean => target(url) !== undefined
 
 /** What a plain socket asks for in its query. */
 interface PlainRequest {
@@ -89,15 +56,23 @@ const bearer = (request: IncomingMessage): string =>
   /^bearer (.+)$/i.exec(request.headers.authorization ?? "")?.[1] ?? ""
 
 /** Has an effect log which upgrade it is about. */
-const about = (client: string, asked: Target): (<A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>) =>
+const about = (client: string, asked: Target.Target): (<A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>) =>
   Effect.annotateLogs(asked._tag === "Plain" ? { client, channel: asked.channel } : { client })
 
+/** What is done with upgrades. */
+export interface Upgrade {
+  /** Makes a connection of one, or refuses it. */
+  readonly accept: (request: IncomingMessage, socket: Duplex, head: Buffer) => void
+  /** Answers one whose path is known to be wrong. */
+  readonly refuse: (request: IncomingMessage, socket: Duplex, message: string) => void
+}
+
 /**
- * The upgrade listener. Connections run in the scope: when it closes, those
- * that a drain has left are terminated.
+ * Connections run in the scope: when it closes, those that a drain has left are
+ * terminated.
  */
 export const make: Effect.Effect<
-  (request: IncomingMessage, socket: Duplex, head: Buffer) => void,
+  Upgrade,
   ServerConfig.ConfigError,
   | Scope.Scope
   | Broker.Broker
@@ -156,7 +131,13 @@ export const make: Effect.Effect<
 
   const closed: Refusal = { status: 503, reason: "draining", message: "shutting down", retryAfter: RETRY_AFTER_SECONDS }
 
-  const checkRequest = (request: IncomingMessage, host: string | undefined, asked: Target): Refusal | undefined => {
+  const checkRequest = (
+    request: IncomingMessage,
+    host: string | undefined,
+    asked: Target.Target
+  ): Refusal | undefined => {
+    // Nothing is there to protect, and other reasons would hide this one.
+    if (asked._tag === "Unknown") return { status: 404, reason: "path", message: "not found", detail: asked.detail }
     // It would send binary frames, be closed, and come back for ever.
     if (request.headers["sec-websocket-protocol"]?.includes(PROTOBUF) === true) {
       return { status: 400, reason: "handshake", message: `${PROTOBUF} is not spoken: use the JSON protocol` }
@@ -182,7 +163,7 @@ export const make: Effect.Effect<
     id: string,
     request: IncomingMessage,
     address: string,
-    asked: Extract<Target, { _tag: "Plain" }>
+    asked: Extract<Target.Target, { _tag: "Plain" }>
   ): Effect.Effect<PlainRequest, Refusal> =>
     Effect.gen(function* () {
       const channel = yield* Either.mapLeft(ServerConfig.parseChannel(config, asked.channel), (message): Refusal => ({
@@ -240,11 +221,22 @@ export const make: Effect.Effect<
       return Effect.logInfo(`refused upgrade ${request.url} with ${refusal.status}: ${detail}`)
     })
 
+  /** The library has answered it. */
+  const malformed = ({ headers, url }: IncomingMessage): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      metrics.refused.handshake.add()
+      const { "sec-websocket-key": key, "sec-websocket-version": version } = headers
+      return Effect.logInfo(
+        `refused upgrade ${url}: the handshake is malformed: Sec-WebSocket-Key ${JSON.stringify(key)}, Sec-WebSocket-Version ${JSON.stringify(version)}`
+      )
+    })
+
   const failed = (request: IncomingMessage, socket: Duplex, defect: unknown): Effect.Effect<void> =>
-    Effect.zipRight(
-      Effect.logError(`upgrade ${request.url} failed`, defect),
-      Effect.sync(() => answer(socket, 500, "internal server error"))
-    )
+    Effect.suspend(() => {
+      metrics.refused.error.add()
+      answer(socket, 500, "internal server error")
+      return Effect.logError(`upgrade ${request.url} failed`, defect)
+    })
 
   /** Completes the handshake; the library answers a malformed one itself. */
   const handshake = (
@@ -280,12 +272,10 @@ export const make: Effect.Effect<
           connections.serve(connection, bound, session)
         )
       })
-      if (Either.isLeft(begun)) return about(id, PROTOCOL)(failed(request, socket, begun.left))
+      if (Either.isLeft(begun)) return about(id, Target.PROTOCOL)(failed(request, socket, begun.left))
       if (Either.isRight(begun.right)) return begun.right.right
       const why = begun.right.left
-      if (why !== "answered") return about(id, PROTOCOL)(refuse(request, socket, why))
-      metrics.refused.handshake.add()
-      return Effect.void
+      return about(id, Target.PROTOCOL)(why === "answered" ? malformed(request) : refuse(request, socket, why))
     })
 
   /** A plain socket. */
@@ -295,7 +285,7 @@ export const make: Effect.Effect<
     socket: Duplex,
     head: Buffer,
     address: string,
-    asked: Extract<Target, { _tag: "Plain" }>
+    asked: Extract<Target.Target, { _tag: "Plain" }>
   ): Effect.Effect<void, Refusal> =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
@@ -330,15 +320,15 @@ export const make: Effect.Effect<
         }
         yield* session.close(Codes.connectionClosed)
         if (shaken.left !== "answered") return yield* Effect.fail(shaken.left)
-        metrics.refused.handshake.add()
+        yield* malformed(request)
       })
     )
 
-  return (request, socket, head) => {
+  const accept = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
     // Shared: one that is made here would keep the request for as long as the socket lives.
     socket.on("error", constVoid)
     const id = randomUUID()
-    const asked = target(request.url ?? "") ?? NOT_OURS
+    const asked = Target.parse(config.http_server.handler_prefix, request.url ?? "")
     // Plain code, and effects only where something has to be logged: all of it as
     // effects took as long as the handshake.
     const checked = Either.try(() => {
@@ -365,9 +355,7 @@ export const make: Effect.Effect<
         Effect.catchAllDefect((defect) => failed(request, socket, defect)),
         // A shutdown in the middle of the decision; one that was let in is its connection's.
         Effect.onInterrupt(() =>
-          Effect.sync(() => {
-            if (!admitted.has(socket)) answer(socket, closed.status, closed.message, closed.retryAfter)
-          })
+          Effect.suspend(() => (admitted.has(socket) ? Effect.void : refuse(request, socket, closed)))
         ),
         Effect.ensuring(
           Effect.sync(() => {
@@ -378,5 +366,13 @@ export const make: Effect.Effect<
         about(id, asked)
       )
     )
+  }
+
+  return {
+    accept,
+    refuse: (request, socket, message) => {
+      socket.on("error", constVoid)
+      runUninterruptible(refuse(request, socket, { status: 404, reason: "path", message }))
+    }
   }
 })

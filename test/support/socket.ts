@@ -31,6 +31,8 @@ export interface Socket {
 
 export interface Options {
   readonly headers?: Record<string, string>
+  /** Subprotocols to offer. */
+  readonly protocols?: Array<string>
   /** Whether pings are answered; they are. */
   readonly autoPong?: boolean
   /** For sockets that get very much: called for each frame, which is then not kept. */
@@ -56,7 +58,7 @@ export const open = (url: string, options: Options = {}): Effect.Effect<Socket, 
     const ws = yield* Effect.acquireRelease(
       Effect.sync(
         () =>
-          new WebSocket(url, {
+          new WebSocket(url, options.protocols ?? [], {
             headers: options.headers ?? {},
             autoPong: options.autoPong ?? true,
             perMessageDeflate: false
