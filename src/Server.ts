@@ -46,6 +46,7 @@ import * as Telemetry from "./Telemetry.ts"
 import * as Tracing from "./Tracing.ts"
 import { answer } from "./transport/Refusal.ts"
 import * as Upgrade from "./transport/Upgrade.ts"
+import { version } from "./version.ts"
 
 /** The HTTP server on whose requests and upgrades Fanfare listens. Its owner listens on a port and closes it. */
 export class HttpServer extends Context.Tag("fanfare/HttpServer")<HttpServer, NodeServer>() {}
@@ -284,5 +285,17 @@ export const layerStandalone: Layer.Layer<
   Hooks.Hooks | ServerConfig.ServerConfig
 > = layerListening.pipe(Layer.provideMerge(over(attachStandalone, layerShared)), Layer.provide(layerHttpServers))
 
-/** Runs a server until interrupted, for programs that are nothing else. */
-export const launch = Layer.launch(layerStandalone)
+/** The URL of an address that is listened on, for people: `localhost` where it is 127.0.0.1. */
+const urlOf = ({ address, family, port }: AddressInfo): string =>
+  `http://${family === "IPv6" ? `[${address}]` : address === "127.0.0.1" ? "localhost" : address}:${port}`
+
+/** Runs a server until interrupted, for programs that are nothing else. Logs the address once it listens. */
+export const launch: Effect.Effect<
+  never,
+  ServerConfig.ConfigError | ListenError,
+  Hooks.Hooks | ServerConfig.ServerConfig
+> = Layer.launch(
+  Layer.effectDiscard(
+    Effect.flatMap(Address, (address) => Effect.logInfo(`fanfare ${version} listening on ${urlOf(address)}`))
+  ).pipe(Layer.provide(layerStandalone))
+)

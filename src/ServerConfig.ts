@@ -19,6 +19,7 @@ import * as TokenOptions from "./config/TokenOptions.ts"
 import * as Namespace from "./Namespace.ts"
 
 export { ConfigError } from "./config/decode.ts"
+export type { Option, Values } from "./config/Option.ts"
 
 const KIB = 1024
 

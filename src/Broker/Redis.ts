@@ -40,6 +40,8 @@ import { Link as SharedLink } from "./Link.ts"
 import * as Streams from "./RedisStreams.ts"
 import * as Subscriptions from "./Subscriptions.ts"
 
+export type { Link } from "./Link.ts"
+
 /** A link has to be open within this; a server that accepts and stays silent must not end the attempts. */
 const OPEN_TIMEOUT = Duration.seconds(3)
 
