@@ -16,6 +16,7 @@ const need = () => {
       REDIS_SERVER_BIN: program("REDIS_SERVER_BIN", "redis-server", "redis-server"),
       CHROMIUM_BIN: program("CHROMIUM_BIN", "chromium", "chromium"),
       PROMTOOL_BIN: program("PROMTOOL_BIN", "promtool", "prometheus", true),
+      NGINX_BIN: program("NGINX_BIN", "nginx", "nginx", true),
       DENO_BIN: tool("deno"),
       NODE_BIN: process.execPath
     }

@@ -1,5 +1,6 @@
 /** What a server says when it starts: where it listens, over what, and who may do what. Only what is active. */
 import * as Duration from "effect/Duration"
+import type { AddressInfo } from "node:net"
 import * as ServerConfig from "./ServerConfig.ts"
 import type * as Namespace from "./Namespace.ts"
 import * as Origin from "./transport/Origin.ts"
@@ -28,10 +29,14 @@ const internal = ({ host, http_api, http_server }: ServerConfig.Config): Readonl
   return [`internal port: ${where} alone serves ${paths.join(", ")}`]
 }
 
-/** The lines of the banner. `port` is the one that is listened on. */
-export const lines = (config: ServerConfig.Config, port: number, version: string): ReadonlyArray<string> => {
+/** The lines of the banner of a server that listens on an address. */
+export const lines = (
+  config: ServerConfig.Config,
+  { address, port }: AddressInfo,
+  version: string
+): ReadonlyArray<string> => {
   const { without_namespace, namespaces } = config.channel
-  const loopback = Origin.isLoopback(config.host)
+  const loopback = Origin.isLoopback(address)
   return [
     `fanfare ${version} listening on http://${urlHost(config.host)}:${port}`,
     ...(loopback ? ["reachable from this machine only; HOST=0.0.0.0 listens beyond it"] : []),

@@ -44,6 +44,7 @@ import * as Publisher from "./Publisher.ts"
 import * as ServerConfig from "./ServerConfig.ts"
 import * as Telemetry from "./Telemetry.ts"
 import * as Tracing from "./Tracing.ts"
+import * as Listening from "./transport/Listening.ts"
 import { answer } from "./transport/Refusal.ts"
 import * as Upgrade from "./transport/Upgrade.ts"
 import { version } from "./version.ts"
@@ -153,6 +154,20 @@ const attachStandalone = Effect.flatMap(InternalServer, (internal) =>
   attach(internal === undefined ? everything : withoutInternal, internal)
 )
 
+/** Gives what attaches to the HTTP server where that listens; `host` where the server does so by itself. */
+const listeningOn = <A, E, R>(attached: Effect.Effect<A, E, R>, host?: string) =>
+  Effect.provideServiceEffect(
+    attached,
+    Listening.Listening,
+    Effect.flatMap(HttpServer, (server) => Listening.make(server, host))
+  )
+
+/** On the server of a program, which listens where it likes. */
+const embedded = listeningOn(attachBeside)
+
+/** On a server that listens on the option `host`. */
+const standalone = Effect.flatMap(ServerConfig.ServerConfig, ({ host }) => listeningOn(attachStandalone, host))
+
 const api = Layer.mergeAll(
   HttpApiBuilder.api(Api.Api),
   HttpApiBuilder.Router.Live,
@@ -189,7 +204,7 @@ export const layerWithBroker = <E, R>(
   Provided,
   E | ServerConfig.ConfigError,
   Exclude<R, Metrics.Metrics> | HttpServer | Hooks.Hooks | ServerConfig.ServerConfig
-> => over(attachBeside, Layer.merge(broker, presence))
+> => over(embedded, Layer.merge(broker, presence))
 
 /** Redis where `redis_url` is set, else in process. */
 const layerShared: Layer.Layer<Shared, never, ServerConfig.ServerConfig | Metrics.Metrics> = Layer.unwrapEffect(
@@ -213,7 +228,7 @@ export const layer: Layer.Layer<
   Provided,
   ServerConfig.ConfigError,
   HttpServer | Hooks.Hooks | ServerConfig.ServerConfig
-> = over(attachBeside, layerShared)
+> = over(embedded, layerShared)
 
 /** What an HTTP client has to send its headers. */
 const HEADERS_TIMEOUT = Duration.seconds(10)
@@ -283,7 +298,7 @@ export const layerStandalone: Layer.Layer<
   Provided | Address,
   ServerConfig.ConfigError | ListenError,
   Hooks.Hooks | ServerConfig.ServerConfig
-> = layerListening.pipe(Layer.provideMerge(over(attachStandalone, layerShared)), Layer.provide(layerHttpServers))
+> = layerListening.pipe(Layer.provideMerge(over(standalone, layerShared)), Layer.provide(layerHttpServers))
 
 /** The URL of an address that is listened on, for people: `localhost` where it is 127.0.0.1. */
 const urlOf = ({ address, family, port }: AddressInfo): string =>
