@@ -41,8 +41,8 @@ export const lines = (
     `fanfare ${version} listening on http://${urlHost(config.host)}:${port}`,
     ...(loopback ? ["reachable from this machine only; HOST=0.0.0.0 listens beyond it"] : []),
     config.redis_url === undefined
-      ? "broker: in process, for one instance; REDIS_URL=redis://… connects several"
-      : `broker: redis, under "${config.broker.redis.prefix}:"`,
+      ? "broker: in process, connected to no other instance; REDIS_URL=redis://… on each of them connects them"
+      : `broker: redis, under "${config.broker.redis.prefix}:"; connected are the instances that have the same`,
     `channels without a namespace: ${anonymous(without_namespace)}${history(without_namespace)}`,
     ...namespaces.map((namespace) => `namespace "${namespace.name}": ${anonymous(namespace)}${history(namespace)}`),
     ...(config.client.allowed_origins.length > 0

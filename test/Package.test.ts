@@ -72,6 +72,8 @@ describe("the package, in an empty folder", () => {
         })
         const route = yield* Http.send(`${program.http}/hello`)
         expect([route.status, route.body]).toEqual([200, "a route of my own\n"])
+        expect((yield* Http.send(`${program.http}/`)).status).toBe(200)
+        expect((yield* Http.send(`${program.http}/nothing`)).status).toBe(404)
         expect((yield* Http.send(`${program.http}/health/ready`)).status).toBe(200)
 
         const clock = yield* Socket.open(`${program.ws}/channels/public:clock`)

@@ -19,6 +19,16 @@ export const run = async (cwd: string, command: string, ...args: ReadonlyArray<s
   }
 }
 
+/** What README.md has npm do to install the tarball, without `npm`; its other line differs by the name of the package. */
+const installation = (): string => {
+  const text = readFileSync(join(ROOT, "README.md"), "utf8")
+  const [, published = "", tarball = ""] = /^npm (i fanfare .*)$[^]*^npm (i \.\/fanfare-\S+\.tgz .*)$/m.exec(text) ?? []
+  if (tarball === "" || tarball.replace("./fanfare-0.1.0.tgz", "fanfare") !== published) {
+    throw new Error("README.md does not say how to install the library")
+  }
+  return tarball
+}
+
 export interface Installed {
   /** Holds `app`; for the caller to remove. */
   readonly folder: string
@@ -38,9 +48,9 @@ export const install = async (): Promise<Installed> => {
   const { devDependencies } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as {
     devDependencies: Record<string, string>
   }
-  const beside = ["effect", "@effect/platform", "@types/node", "typescript"]
-  const versions = beside.map((name) => `${name}@${devDependencies[name]}`)
+  const versions = ["@types/node", "typescript"].map((name) => `${name}@${devDependencies[name]}`)
   const quiet = ["--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts"]
-  await run(app, "npm", "install", ...quiet, join(folder, tarball), ...versions)
+  const line = installation().replace("./fanfare-0.1.0.tgz", join(folder, tarball))
+  await run(app, "npm", ...line.split(" "), ...quiet, ...versions)
   return { folder, app }
 }
