@@ -6,7 +6,13 @@ const folder = new URL("test/", import.meta.url)
 const files = readdirSync(folder).filter((name) => name.endsWith(".test.ts"))
 
 /** About the package and its documentation, not about a running server. */
-const PACKAGE = new Set(["DocsExamples.test.ts", "Embedding.test.ts", "FreshClone.test.ts"])
+const PACKAGE = new Set([
+  "DocsExamples.test.ts",
+  "Embedding.test.ts",
+  "FreshClone.test.ts",
+  "Package.test.ts",
+  "Snippets.test.ts"
+])
 
 /** The modules of the tests that start a server, its broker or its Redis. */
 const STARTS = /\/support\/(server|embedded|program|redis|broker)\.ts$/

@@ -1,11 +1,11 @@
-// Fanfare inside a program of your own. Try it: new WebSocket("ws://localhost:8000/channels/public:clock")
+// Fanfare inside a program of your own: npm run example
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Effect, Layer, Schedule } from "effect"
 import { Hooks, Publisher, Server, ServerConfig } from "fanfare"
 import { createServer } from "node:http"
-
-const web = createServer((request, response) => {
-  if (request.url === "/hello") response.end("a route of my own\n")
+const web = createServer(({ url }, response) => {
+  response.statusCode = url === "/" || url === "/hello" ? 200 : 404
+  response.end(url === "/hello" ? "a route of my own\n" : "try /hello, or node hello.mjs of README.md\n")
 })
 const hooks = Hooks.layer({
   // Here your database handles the record: save it, and let it through or reject it.

@@ -1,7 +1,7 @@
 // Compiles src to dist: module by module what others import, and in one piece the program.
 import { build } from "esbuild"
 import { execFileSync } from "node:child_process"
-import { copyFileSync, renameSync, rmSync } from "node:fs"
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 
 const root = new URL("..", import.meta.url)
@@ -15,7 +15,21 @@ execFileSync(
   [path("node_modules/typescript/bin/tsc"), "-p", path("tsconfig.build.json"), "--outDir", fresh],
   { stdio: "inherit" }
 )
-copyFileSync(path("src/http/page.html"), path("dist.new/http/page.html"))
+
+// In place of src/http/Html.ts: a bundle of a program has no file beside its modules.
+const html = `import * as Effect from "effect/Effect"
+/** The text of the page at \`/\`. */
+export const html = Effect.succeed(${JSON.stringify(readFileSync(path("src/http/page.html"), "utf8"))})
+`
+writeFileSync(path("dist.new/http/Html.js"), html)
+rmSync(path("dist.new/http/Html.js.map"))
+
+const inlined = {
+  name: "page",
+  setup({ onLoad }) {
+    onLoad({ filter: /[\\/]src[\\/]http[\\/]Html\.ts$/ }, () => ({ contents: html, loader: "js" }))
+  }
+}
 
 /** Packages that do nothing when they are imported, and do not say so: what is not used of them is left out. */
 const PURE = /^(undici|mime|multipasta|find-my-way-ts)(\/|$)/
@@ -56,10 +70,8 @@ await build({
   sourcesContent: false,
   legalComments: "none",
   logLevel: "warning",
-  plugins: [pure]
+  plugins: [inlined, pure]
 })
-// It looks for the page beside itself.
-copyFileSync(path("src/http/page.html"), path("dist.new/page.html"))
 
 rmSync(path("dist"), { recursive: true, force: true })
 renameSync(fresh, path("dist"))

@@ -62,17 +62,17 @@ const APT = { env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" } }
 const install = (debian) => run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", debian], APT)
 
 /** Where a package is unpacked that would start a service if it were installed. */
-const unpackedIn = (debian) => join(tools, "debian", debian)
+const unpacked = (debian) => join(tools, "debian", debian)
 
 const unpack = (debian) => {
-  const unpacked = unpackedIn(debian)
-  rmSync(unpacked, { recursive: true, force: true })
-  mkdirSync(unpacked, { recursive: true })
+  const folder = unpacked(debian)
+  rmSync(folder, { recursive: true, force: true })
+  mkdirSync(folder, { recursive: true })
   // Root's own folders may be closed to the user as whom apt would fetch.
-  run("apt-get", ["download", "-qq", "-o", "APT::Sandbox::User=root", debian], { ...APT, cwd: unpacked })
-  for (const file of readdirSync(unpacked)) {
-    run("dpkg", ["-x", file, "."], { cwd: unpacked })
-    rmSync(join(unpacked, file))
+  run("apt-get", ["download", "-qq", "-o", "APT::Sandbox::User=root", debian], { ...APT, cwd: folder })
+  for (const file of readdirSync(folder)) {
+    run("dpkg", ["-x", file, "."], { cwd: folder })
+    rmSync(join(folder, file))
   }
 }
 
@@ -86,9 +86,9 @@ export const program = (variable, name, debian, isService = false) => {
     if (isProgram(named)) return named
     throw new Error(`${variable}=${named} is not a program`)
   }
-  // Servers are in folders that are not on everybody's PATH.
-  const others = ["/usr/sbin", join(unpackedIn(debian), "usr", "bin"), join(unpackedIn(debian), "usr", "sbin")]
-  const find = () => onPath(name) ?? others.map((folder) => join(folder, name)).find(isProgram)
+  // Services stand in folders that are on root's PATH alone.
+  const beside = ["/usr/sbin", ...["bin", "sbin"].map((folder) => join(unpacked(debian), "usr", folder))]
+  const find = () => onPath(name) ?? beside.map((folder) => join(folder, name)).find(isProgram)
   const found = find()
   if (found !== undefined) return found
   const hint = `the tests need ${name}: install it (Debian: apt-get install ${debian}), or set ${variable} to its path`

@@ -1,5 +1,6 @@
 /** What a server says when it starts: where it listens, over what, and who may do what. Only what is active. */
 import * as Duration from "effect/Duration"
+import type { AddressInfo } from "node:net"
 import * as ServerConfig from "./ServerConfig.ts"
 import type * as Namespace from "./Namespace.ts"
 import * as Origin from "./transport/Origin.ts"
@@ -30,16 +31,20 @@ const internal = ({ host, http_api, http_server }: ServerConfig.Config): Readonl
   return [`internal port: ${where} alone serves ${paths.join(", ")}`]
 }
 
-/** The lines of the banner. `port` is the one that is listened on. */
-export const lines = (config: ServerConfig.Config, port: number, version: string): ReadonlyArray<string> => {
+/** The lines of the banner of a server that listens on an address. */
+export const lines = (
+  config: ServerConfig.Config,
+  { address, port }: AddressInfo,
+  version: string
+): ReadonlyArray<string> => {
   const { without_namespace, namespaces } = config.channel
-  const loopback = Origin.isLoopback(config.host)
+  const loopback = Origin.isLoopback(address)
   return [
     `fanfare ${version} listening on http://${urlHost(config.host)}:${port}`,
     ...(loopback ? ["reachable from this machine only; HOST=0.0.0.0 listens beyond it"] : []),
     config.redis_url === undefined
-      ? "broker: in process, for one instance; REDIS_URL=redis://… connects several"
-      : `broker: redis, under "${config.broker.redis.prefix}:"`,
+      ? "broker: in process, connected to no other instance; REDIS_URL=redis://… on each of them connects them"
+      : `broker: redis, under "${config.broker.redis.prefix}:"; connected are the instances that have the same`,
     `channels without a namespace: ${anonymous(without_namespace)}${history(without_namespace)}`,
     ...namespaces.map((namespace) => `namespace "${namespace.name}": ${anonymous(namespace)}${history(namespace)}`),
     ...(config.client.allowed_origins.length > 0

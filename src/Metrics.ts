@@ -15,6 +15,8 @@ import * as Process from "./Metrics/Process.ts"
 import * as Codes from "./protocol/Codes.ts"
 import { version } from "./version.ts"
 
+export type { Counter, Gauge, Histogram } from "./Metrics/Instruments.ts"
+
 const DROP_REASONS = ["mailbox_full", "connection_closed", "undecodable", "gap"] as const
 
 /** Why a publication was not put in a connection's mailbox, or did not reach the hub. */

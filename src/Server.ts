@@ -47,7 +47,9 @@ import * as Telemetry from "./Telemetry.ts"
 import * as Tracing from "./Tracing.ts"
 import * as Handshake from "./transport/Handshake.ts"
 import * as Target from "./transport/Target.ts"
+import * as Listening from "./transport/Listening.ts"
 import * as Upgrade from "./transport/Upgrade.ts"
+import { version } from "./version.ts"
 
 /** The HTTP server on whose requests and upgrades Fanfare listens. Its owner listens on a port and closes it. */
 export class HttpServer extends Context.Tag("fanfare/HttpServer")<HttpServer, NodeServer>() {}
@@ -178,6 +180,20 @@ const attachStandalone = Effect.gen(function* () {
   yield* Effect.addFinalizer(() => Effect.all([connections.drain, closeIdle], { concurrency: 2, discard: true }))
 })
 
+/** Gives what attaches to the HTTP server where that listens; `host` where the server does so by itself. */
+const listeningOn = <A, E, R>(attached: Effect.Effect<A, E, R>, host?: string) =>
+  Effect.provideServiceEffect(
+    attached,
+    Listening.Listening,
+    Effect.flatMap(HttpServer, (server) => Listening.make(server, host))
+  )
+
+/** On the server of a program, which listens where it likes. */
+const embedded = listeningOn(attachBeside)
+
+/** On a server that listens on the option `host`. */
+const standalone = Effect.flatMap(ServerConfig.ServerConfig, ({ host }) => listeningOn(attachStandalone, host))
+
 const api = Layer.mergeAll(
   HttpApiBuilder.api(Api.Api),
   HttpApiBuilder.Router.Live,
@@ -214,7 +230,7 @@ export const layerWithBroker = <E, R>(
   Provided,
   E | ServerConfig.ConfigError,
   Exclude<R, Metrics.Metrics> | HttpServer | Hooks.Hooks | ServerConfig.ServerConfig
-> => over(attachBeside, Layer.merge(broker, presence))
+> => over(embedded, Layer.merge(broker, presence))
 
 /** Redis where `redis_url` is set, else in process. */
 const layerShared: Layer.Layer<Shared, never, ServerConfig.ServerConfig | Metrics.Metrics> = Layer.unwrapEffect(
@@ -241,7 +257,7 @@ export const layer: Layer.Layer<
   Provided,
   ServerConfig.ConfigError,
   HttpServer | Hooks.Hooks | ServerConfig.ServerConfig
-> = over(attachBeside, layerShared)
+> = over(embedded, layerShared)
 
 /** What an HTTP client has to send its headers. */
 const HEADERS_TIMEOUT = Duration.seconds(10)
@@ -339,7 +355,19 @@ export const layerStandalone: Layer.Layer<
   Provided | Address,
   ServerConfig.ConfigError | ListenError,
   Hooks.Hooks | ServerConfig.ServerConfig
-> = layerListening.pipe(Layer.provideMerge(over(attachStandalone, layerShared)), Layer.provide(layerHttpServers))
+> = layerListening.pipe(Layer.provideMerge(over(standalone, layerShared)), Layer.provide(layerHttpServers))
 
-/** Runs a server until interrupted, for programs that are nothing else. */
-export const launch = Layer.launch(layerStandalone)
+/** The URL of an address that is listened on, for people: `localhost` where it is 127.0.0.1. */
+const urlOf = ({ address, family, port }: AddressInfo): string =>
+  `http://${family === "IPv6" ? `[${address}]` : address === "127.0.0.1" ? "localhost" : address}:${port}`
+
+/** Runs a server until interrupted, for programs that are nothing else. Logs the address once it listens. */
+export const launch: Effect.Effect<
+  never,
+  ServerConfig.ConfigError | ListenError,
+  Hooks.Hooks | ServerConfig.ServerConfig
+> = Layer.launch(
+  Layer.effectDiscard(
+    Effect.flatMap(Address, (address) => Effect.logInfo(`fanfare ${version} listening on ${urlOf(address)}`))
+  ).pipe(Layer.provide(layerStandalone))
+)

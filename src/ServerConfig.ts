@@ -21,6 +21,7 @@ import * as TokenOptions from "./config/TokenOptions.ts"
 import * as Namespace from "./Namespace.ts"
 
 export { ConfigError } from "./config/decode.ts"
+export type { Option, Values } from "./config/Option.ts"
 
 const KIB = 1024
 
@@ -131,7 +132,7 @@ export const options = {
   ),
   client: {
     allowed_origins: list(
-      "origins (`https://app.example.com`, `https://*.example.com`) whose pages may connect, beside those of the server itself; `*`: all",
+      "origins (`https://app.example.com`, `https://*.example.com`) whose pages may connect, beside those of the server itself, and under whose names a proxy on the same machine may forward to 127.0.0.1; `*`: all",
       "a list of origins such as https://app.example.com, or *"
     ),
     allow_anonymous_connect_without_token: flag(

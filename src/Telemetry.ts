@@ -152,11 +152,14 @@ const patient = (client: HttpClient.HttpClient, where: string): HttpClient.HttpC
   })
 }
 
+/** How Node says that a package is not installed: to `import`, and to the `require` of a bundle. */
+const MISSING: ReadonlySet<unknown> = new Set(["ERR_MODULE_NOT_FOUND", "MODULE_NOT_FOUND"])
+
 /** The exporter, which not everybody has or loads. */
 const load = Effect.tryPromise({
-  try: () => import("./Telemetry/Exporter.ts"),
+  try: () => import("./Telemetry/Exporter.ts").then((module) => module.load().then((own) => ({ ...module, ...own }))),
   catch: (error) => {
-    const isMissing = error instanceof Error && "code" in error && error.code === "ERR_MODULE_NOT_FOUND"
+    const isMissing = error instanceof Error && "code" in error && MISSING.has(error.code)
     const why = isMissing ? "npm install @effect/opentelemetry" : String(error)
     return new ServerConfig.ConfigError({
       message: `telemetry.otlp.endpoint: the package that exports traces cannot be loaded: ${why}`

@@ -57,8 +57,8 @@ const serve = ({ config, warnings }: ServerConfig.Loaded) =>
       Layer.provide(Layer.succeed(ServerConfig.ServerConfig, config))
     )
     const run = Effect.gen(function* () {
-      const { port } = yield* Server.Address
-      yield* Effect.forEach(Banner.lines(config, port, version), (line) => Effect.logInfo(line), { discard: true })
+      const address = yield* Server.Address
+      yield* Effect.forEach(Banner.lines(config, address, version), (line) => Effect.logInfo(line), { discard: true })
       // The drain does not wait for its end, but the program does: until then a second signal has its meaning.
       const warmUp = yield* Effect.forkIn(
         Effect.when(WarmUp.run, () => config.warm_up),

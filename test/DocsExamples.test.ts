@@ -1,62 +1,38 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Either from "effect/Either"
 import { execFileSync } from "node:child_process"
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { mkdirSync, rmSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import * as ServerConfig from "../src/ServerConfig.ts"
+import * as Fences from "./support/fences.ts"
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url))
 
-interface Example {
-  readonly file: string
-  readonly code: string
-  /** The line before it. */
-  readonly before: string
-}
-
-const FENCE = /([^\n]*)\n+```(\w+)\n([\s\S]*?)\n```/g
-
-/** The examples in a language. */
-const examples = (language: string, ...files: ReadonlyArray<string>): ReadonlyArray<Example> =>
-  files.flatMap((file) =>
-    Array.from(readFileSync(`${ROOT}docs/${file}`, "utf8").matchAll(FENCE), ([, before = "", name, code = ""]) => ({
-      file,
-      code,
-      before,
-      name
-    })).filter(({ name }) => name === language)
-  )
-
-const FOREIGN = "<!-- Centrifugo's own -->"
+/** Answers of the server API: ServerApiDocs.test.ts holds them against a server; and a line of the log. */
+const isOutput = ({ code, file }: Fences.Block): boolean =>
+  (file === "docs/server-api.md" && /^\{ "result"|^\{\n? *"(result|replies)"/.test(code)) ||
+  (file === "docs/logs-and-traces.md" && code.includes('"level": "info"'))
 
 describe("examples in the documentation", () => {
-  const configurations = examples(
-    "json",
-    "configuration.md",
-    "history.md",
-    "permissions.md",
-    "coming-from-socket-io.md",
-    "coming-from-centrifugo.md"
-  )
+  const json = Fences.blocks.filter(({ language }) => language === "json")
+  const configurations = json.filter((block) => !Fences.isForeign(block) && !isOutput(block))
 
   it("are found", () => {
-    expect(configurations.filter(({ before }) => before === FOREIGN).length).toBe(1)
-    expect(configurations.filter(({ before }) => before !== FOREIGN).length).toBeGreaterThanOrEqual(5)
+    expect(json.filter(Fences.isForeign).length).toBe(1)
+    expect(json.filter(isOutput).length).toBeGreaterThanOrEqual(13)
+    expect(configurations.length).toBeGreaterThanOrEqual(7)
   })
 
-  it.each(configurations.filter(({ before }) => before !== FOREIGN))(
-    "$file: the configuration loads without warnings",
-    ({ code }) => {
-      const loaded = ServerConfig.load(JSON.parse(code) as ServerConfig.Input)
-      expect(Either.getOrThrow(loaded).warnings).toEqual([])
-    }
-  )
+  it.each(configurations)("$file: the configuration loads without warnings", ({ code }) => {
+    const loaded = ServerConfig.load(JSON.parse(code) as ServerConfig.Input)
+    expect(Either.getOrThrow(loaded).warnings).toEqual([])
+  })
 
   it("in TypeScript have the types that they use", () => {
     const folder = `${ROOT}reports/docs-examples`
     rmSync(folder, { recursive: true, force: true })
     mkdirSync(folder, { recursive: true })
-    const programs = examples("ts", "coming-from-socket-io.md", "metrics.md")
+    const programs = Fences.blocks.filter(({ language }) => language === "ts")
     expect(programs.length).toBeGreaterThan(0)
     for (const [index, { code }] of programs.entries()) writeFileSync(`${folder}/${index}.ts`, `${code}\nexport {}\n`)
     writeFileSync(

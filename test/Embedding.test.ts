@@ -1,121 +1,14 @@
 import { describe, expect } from "@effect/vitest"
-import * as Array from "effect/Array"
 import * as Effect from "effect/Effect"
-import { execFile } from "node:child_process"
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import type { Server as NodeServer } from "node:http"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
-import { fileURLToPath } from "node:url"
-import { promisify } from "node:util"
 import { WebSocketServer } from "ws"
 import * as Hooks from "../src/Hooks.ts"
 import * as Embedded from "./support/embedded.ts"
 import * as Http from "./support/http.ts"
 import { live } from "./support/it.ts"
-import * as Program from "./support/program.ts"
-import { freePort } from "./support/redis.ts"
 import * as Sdk from "./support/sdk.ts"
 import * as Socket from "./support/socket.ts"
 import { eventually } from "./support/wait.ts"
-
-const ROOT = fileURLToPath(new URL("..", import.meta.url))
-const EXAMPLE = join(ROOT, "examples", "embedded.ts")
-
-/** Runs a command to its end; fails with what it printed. */
-const run = (cwd: string, command: string, ...args: ReadonlyArray<string>): Effect.Effect<string, unknown> =>
-  Effect.tryPromise({
-    try: (signal) => promisify(execFile)(command, args, { cwd, signal, maxBuffer: 16 * 1024 * 1024 }),
-    catch: (error) => new Error(`${command} ${args.join(" ")} failed`, { cause: error })
-  }).pipe(
-    Effect.map(({ stdout }) => stdout),
-    Effect.tapError((error) => Effect.logError(error))
-  )
-
-const temporaryFolder = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "fanfare-embedding-"))),
-  (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
-)
-
-const filesIn = (folder: string): ReadonlyArray<string> =>
-  readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((path) => statSync(join(folder, path)).isFile())
-
-describe("the package, in an empty folder", () => {
-  live(
-    "type-checks and runs examples/embedded.ts",
-    () =>
-      Effect.gen(function* () {
-        expect(readFileSync(EXAMPLE, "utf8").trimEnd().split("\n").length).toBeLessThanOrEqual(25)
-        const folder = yield* temporaryFolder
-        // Scripts would build `dist` again, under the feet of others.
-        yield* run(folder, "npm", "pack", "--ignore-scripts", "--silent", ROOT)
-        const tarball = readdirSync(folder).find((name) => name.endsWith(".tgz")) ?? ""
-        const app = join(folder, "app")
-        mkdirSync(app)
-        writeFileSync(join(app, "package.json"), '{ "private": true, "type": "module" }\n')
-        const { devDependencies } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as {
-          devDependencies: Record<string, string>
-        }
-        const beside = ["effect", "@effect/platform", "@types/node", "typescript"]
-        const versions = beside.map((name) => `${name}@${devDependencies[name]}`)
-        const quiet = ["--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts"]
-        yield* run(app, "npm", "install", ...quiet, join(folder, tarball), ...versions)
-
-        const packed = join(app, "node_modules", "fanfare")
-        const [own, nested] = Array.partition(filesIn(packed), (path) => path.startsWith("node_modules"))
-        expect(own).toContain(join("dist", "main.js"))
-        expect(own).toContain(join("dist", "index.d.ts"))
-        expect(own).toContain(join("dist", "http", "page.html"))
-        const expected = /^(dist\W.*|package\.json|[A-Z]+(\.md)?)$/
-        expect(own.filter((path) => !expected.test(path) || /\btest\b/i.test(path))).toEqual([])
-        expect(own.filter((path) => readFileSync(join(packed, path), "utf8").includes(ROOT))).toEqual([])
-        // Two copies of effect would have two of each tag.
-        expect(nested.filter((path) => path.startsWith(join("node_modules", "effect")))).toEqual([])
-
-        // Without skipLibCheck: the declarations of the package hold, too.
-        cpSync(EXAMPLE, join(app, "embedded.ts"))
-        const tsc = join(app, "node_modules", "typescript", "bin", "tsc")
-        const strict = ["--strict", "--noEmitOnError", "--module", "nodenext", "--target", "es2023", "--types", "node"]
-        yield* run(app, process.execPath, tsc, ...strict, "embedded.ts")
-
-        const program = yield* Program.start({
-          run: { command: process.execPath, args: ["embedded.js"] },
-          cwd: app,
-          env: { PORT: String(yield* freePort) }
-        })
-        const route = yield* Http.send(`${program.http}/hello`)
-        expect([route.status, route.body]).toEqual([200, "a route of my own\n"])
-        expect((yield* Http.send(`${program.http}/health/ready`)).status).toBe(200)
-
-        const clock = yield* Socket.open(`${program.ws}/channels/public:clock`)
-        yield* clock.count(2)
-        expect(clock.received[1]).toMatch(/^\{"now":"\d{4}-.*Z"\}$/)
-
-        const reader = yield* Socket.open(`${program.ws}/channels/public:lobby`)
-        const writer = yield* Socket.open(`${program.ws}/channels/public:lobby`)
-        const client = yield* Sdk.connect(program.ws)
-        const subscription = yield* Sdk.subscribe(client, "public:lobby")
-        const rejected = yield* Effect.flip(
-          Effect.tryPromise({
-            try: () => subscription.publish({ text: "spam" }),
-            catch: (error) => error as { code: number; message: string }
-          })
-        )
-        expect(rejected).toMatchObject({ code: 400, message: "no spam" })
-        yield* Effect.promise(() => subscription.publish({ text: "news" }))
-        writer.send("spam")
-        expect(yield* writer.closed).toEqual({ code: 3507, reason: "no spam" })
-        yield* reader.count(1)
-        expect(reader.received).toEqual(['{"text":"news"}'])
-
-        client.disconnect()
-        program.signal("SIGTERM")
-        expect(yield* reader.closed).toEqual({ code: 3001, reason: "shutdown" })
-        expect(yield* program.exit).toEqual({ code: 0, signal: null })
-      }),
-    120_000
-  )
-})
 
 /** An HTTP server of a user's own that listens; it answers one route. */
 const listening = (answer: string) =>

@@ -92,7 +92,7 @@ describe("a fresh clone", () => {
         const page = yield* Http.send(`${server.http}/`)
         expect(page.status).toBe(200)
         expect(page.headers["content-type"]).toMatch(/^text\/html/)
-        expect(page.body).toContain("/channels/public:lobby")
+        expect(page.body).toContain("/connection/websocket")
 
         client.disconnect()
         yield* signalGroup("SIGINT")

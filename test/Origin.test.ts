@@ -3,8 +3,8 @@ import * as FastCheck from "effect/FastCheck"
 import { vi } from "vitest"
 import * as Origin from "../src/transport/Origin.ts"
 
-const LOOPBACK = true
-const PUBLIC = false
+const LOOPBACK: Origin.Bound = { toLoopback: true, host: "127.0.0.1" }
+const PUBLIC: Origin.Bound = { toLoopback: false, host: "0.0.0.0" }
 
 interface Case {
   readonly origin?: string
@@ -12,7 +12,7 @@ interface Case {
   readonly allowed?: ReadonlyArray<string>
 }
 
-const check = ({ origin, host, allowed = [] }: Case, bound: boolean): Origin.Refusal | undefined =>
+const check = ({ origin, host, allowed = [] }: Case, bound: Origin.Bound): Origin.Refusal | undefined =>
   Origin.check({ origin, host }, allowed, bound)
 
 describe("Origin.check, bound beyond this machine", () => {
@@ -116,20 +116,43 @@ describe("Origin.check, bound to a loopback address", () => {
     expect(check(request, LOOPBACK)).toBeUndefined()
   })
 
+  // A proxy on this machine that forwards `Host`, as nginx does with `proxy_set_header Host $host`.
+  it.each<[string, Case]>([
+    ["an allowed origin that equals Host", { origin: "https://a.example", host: "a.example" }],
+    ["an allowed origin under the name of a proxy", { origin: "https://a.example", host: "ws.a.example" }],
+    ["an allowed origin under the name of an upstream", { origin: "https://a.example", host: "backend:8000" }],
+    ["an allowed origin whose port the proxy has cut off", { origin: "https://b.example:8443", host: "b.example" }],
+    ["an origin below a wildcard", { origin: "https://x.c.example", host: "x.c.example" }],
+    ["no Origin under the name of an allowed one", { host: "a.example" }],
+    ["no Origin under such a name in other letters and with a port", { host: "A.Example:443" }],
+    ["no Origin under such a name, of an entry with a port", { host: "b.example:8443" }],
+    ["no Origin under a name below a wildcard", { host: "x.c.example" }]
+  ])("passes %s", (_, request) => {
+    const allowed = ["https://a.example", "https://b.example:8443", "https://*.c.example", "http://d.example:*"]
+    expect(check({ ...request, allowed }, LOOPBACK)).toBeUndefined()
+  })
+
   // DNS rebinding: the name of the attacker's page now means 127.0.0.1, so that Origin equals Host.
   it.each<[string, Case]>([
     ["a rebound name", { origin: "http://evil.example:8000", host: "evil.example:8000" }],
     ["a rebound name without Origin", { host: "evil.example:8000" }],
-    [
-      "a rebound name that is listed",
-      { origin: "http://evil.example", host: "evil.example", allowed: ["http://evil.example"] }
-    ],
+    ["a rebound name in a page over TLS", { origin: "https://evil.example", host: "evil.example" }],
+    ["a rebound name with the origin null, as of a sandboxed frame", { origin: "null", host: "evil.example" }],
+    ["a rebound name with an origin that is no URL", { origin: "a.example", host: "evil.example" }],
     ["a page of this machine under a foreign name", { origin: "http://localhost", host: "evil.example" }],
     ["a name that begins like localhost", { host: "localhost.evil.example" }],
     ["a name that ends like localhost", { host: "evillocalhost" }],
     ["a name that begins like 127.0.0.1", { host: "127.0.0.1.evil.example" }],
     ["a name behind a user name", { host: "localhost@evil.example" }],
     ["a name behind a user name and port", { host: "localhost:8000@evil.example" }],
+    ["a name behind an allowed one as its user name", { host: "a.example@evil.example" }],
+    ["a name that begins like an allowed one", { host: "a.example.evil.example" }],
+    ["a name that ends like an allowed one", { host: "evila.example" }],
+    ["a name that ends like one below a wildcard", { host: "evilc.example" }],
+    ["the name above a wildcard", { origin: "http://c.example", host: "c.example" }],
+    ["a dot of an allowed name taken for any letter", { host: "axexample" }],
+    ["an allowed name that ends in a dot", { origin: "http://a.example.:8000", host: "a.example.:8000" }],
+    ["the scheme of an allowed one as a name", { host: "https" }],
     ["0.0.0.0", { host: "0.0.0.0:8000" }],
     ["another address", { host: "192.0.2.1:8000" }],
     ["another IPv6 address", { host: "[::2]:8000" }],
@@ -138,6 +161,34 @@ describe("Origin.check, bound to a loopback address", () => {
     ["a Host that is none", { host: "local host" }]
   ])("refuses %s for its Host", (_, request) => {
     expect(check(request, LOOPBACK)).toMatchObject({ reason: "host" })
+    const allowed = ["https://a.example", "https://*.c.example"]
+    expect(check({ ...request, allowed }, LOOPBACK)).toMatchObject({ reason: "host" })
+  })
+
+  // Whoever answers for names on a network (not for their certificates) can make a page of an allowed name, and rebind it.
+  it.each<[string, Case]>([
+    ["the page over http of a name that is allowed over https", { origin: "http://a.example", host: "a.example" }],
+    ["the same with the port of the server", { origin: "http://a.example:8000", host: "a.example:8000" }],
+    ["another port of an allowed name", { origin: "https://a.example:8000", host: "a.example:8000" }],
+    ["a page of somebody's own machine under an allowed name", { origin: "http://localhost:3000", host: "a.example" }],
+    ["a foreign page under an allowed name", { origin: "https://evil.example", host: "a.example" }],
+    ["null under an allowed name", { origin: "null", host: "a.example" }],
+    ["what is no URL under an allowed name", { origin: "a.example", host: "a.example" }]
+  ])("refuses %s for its Origin", (_, request) => {
+    expect(check({ ...request, allowed: ["https://a.example"] }, LOOPBACK)).toMatchObject({ reason: "origin" })
+  })
+
+  it("refuses a rebound page over http where every origin over https is allowed", () => {
+    const rebound = { origin: "http://evil.example:8000", host: "evil.example:8000" }
+    expect(check({ ...rebound, allowed: ["https://*"] }, LOOPBACK)).toMatchObject({ reason: "origin" })
+  })
+
+  it("takes the name that it listens on by its option for this machine's own", () => {
+    const named: Origin.Bound = { toLoopback: true, host: "Workstation" }
+    expect(check({ host: "workstation:8000" }, named)).toBeUndefined()
+    expect(check({ origin: "http://workstation:8000", host: "workstation:8000" }, named)).toBeUndefined()
+    expect(check({ host: "workstation.evil.example" }, named)).toMatchObject({ reason: "host" })
+    expect(check({ host: "workstation" }, { toLoopback: true, host: undefined })).toMatchObject({ reason: "host" })
   })
 
   it.each<[string, Case]>([
@@ -164,10 +215,35 @@ describe("Origin.check, what it says", () => {
     expect(check({ origin: 'a"\nb', host: "x" }, PUBLIC)?.detail).toBe('origin "a\\"\\nb" is not a URL')
   })
 
-  it("names the Host and how to listen beyond this machine", () => {
-    expect(check({ host: "evil.example" }, LOOPBACK)?.detail).toBe(
-      'Host "evil.example" is not this machine; HOST=0.0.0.0 listens beyond it'
+  const EMBEDDED: Origin.Bound = { toLoopback: true, host: undefined }
+
+  it("names the Host, the line that would permit it, and how to listen beyond this machine", () => {
+    const said = (bound: Origin.Bound) => check({ host: "evil.example" }, bound)?.detail
+    const permit =
+      'Host "evil.example" is not this machine: client.allowed_origins with "https://evil.example" would permit it'
+    expect(said(LOOPBACK)).toBe(
+      `${permit}; the option host (HOST) with 0.0.0.0, which listens beyond it, would permit any`
     )
+    // The option is not what a program listens on that embeds the server.
+    expect(said(EMBEDDED)).toBe(`${permit}; listening on an address beyond this machine would permit any`)
+  })
+
+  it("gives no advice that does not help", () => {
+    const hosts = ["a.example", "a.example:8000", "[::2]:8000", "192.0.2.1", "0.0.0.0", "", "local host", undefined]
+    const origins = ["https://a.example", "http://b.example:8000", "null", "nonsense", undefined]
+    const refused = [LOOPBACK, EMBEDDED, PUBLIC].flatMap((bound) =>
+      hosts
+        .flatMap((host) => origins.map((origin): Origin.Request => ({ host, origin })))
+        .map((request) => ({ request, bound, detail: Origin.check(request, [], bound)?.detail ?? "" }))
+    )
+    const wrong = refused.filter(({ bound, detail, request }) => {
+      const [, listed] = /client\.allowed_origins with "([^"]*)" would permit it/.exec(detail) ?? []
+      const isListed = listed === undefined || Origin.check(request, [listed], bound) === undefined
+      const isBeyond = !detail.includes("would permit any") || Origin.check(request, [], PUBLIC)?.reason !== "host"
+      return !isListed || !isBeyond
+    })
+    expect(wrong).toEqual([])
+    expect(refused.filter(({ detail }) => detail.includes("would permit it")).length).toBeGreaterThan(50)
   })
 })
 
@@ -196,10 +272,13 @@ describe("Origin.make", () => {
       FastCheck.property(
         FastCheck.array(request, { minLength: 1, maxLength: 200 }),
         allowed,
-        FastCheck.boolean(),
-        (requests, allowed, bound) => {
-          const asked = Origin.make(allowed, bound)
-          for (const one of requests) expect(asked(one)).toEqual(Origin.check(one, allowed, bound))
+        FastCheck.infiniteStream(FastCheck.constantFrom(LOOPBACK, PUBLIC)),
+        (requests, allowed, bounds) => {
+          const asked = Origin.make(allowed)
+          for (const one of requests) {
+            const bound = bounds.next().value as Origin.Bound
+            expect(asked(one, bound)).toEqual(Origin.check(one, allowed, bound))
+          }
         }
       )
     )
@@ -207,16 +286,17 @@ describe("Origin.make", () => {
 
   it("remembers the last few that passed, and no more", () => {
     const parsed = vi.spyOn(URL, "canParse")
-    const asked = Origin.make([], LOOPBACK)
+    const asked = Origin.make([])
     /** Whether a host that passes had to be looked at. */
     const isNew = (host: string): boolean => {
       parsed.mockClear()
-      expect(asked({ origin: undefined, host })).toBeUndefined()
+      expect(asked({ origin: undefined, host }, LOOPBACK)).toBeUndefined()
       return parsed.mock.calls.length > 0
     }
     expect(["localhost:1", "localhost:1", "localhost:2", "localhost:1"].map(isNew)).toEqual([true, false, true, false])
     // What is refused takes no room.
-    for (const other of others) expect(asked({ origin: undefined, host: `${other}.example` })?.reason).toBe("host")
+    for (const other of others)
+      expect(asked({ origin: undefined, host: `${other}.example` }, LOOPBACK)?.reason).toBe("host")
     expect(isNew("localhost:1")).toBe(false)
     for (const other of others) expect(isNew(other)).toBe(true)
     expect(others.filter((other) => !isNew(other)).length).toBeLessThan(others.length)

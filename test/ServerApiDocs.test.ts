@@ -68,7 +68,10 @@ const setting = Effect.gen(function* () {
     onRpc: ({ data = "[]" }) =>
       Effect.succeed(String((JSON.parse(data) as ReadonlyArray<number>).reduce((sum, one) => sum + one, 0)))
   }
-  const server = yield* People.startWith(hooks, configuration)
+  // The first example is about a server without a configuration, where `public` is open.
+  const { namespaces } = configuration.channel
+  const channel = { namespaces: [...namespaces, { name: "public", history_size: 1, history_ttl: "5m" }] }
+  const server = yield* People.startWith(hooks, { ...configuration, channel })
   const divided = yield* Server.start({ config: { ...configuration, http_server: { internal_port } } })
   const api = yield* Api.make(server.http)
   return { server, divided, api, ports: { "8000": server.port, "9000": internal_port } as Record<string, number> }

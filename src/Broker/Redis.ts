@@ -47,6 +47,8 @@ import * as Streams from "./RedisStreams.ts"
 import * as Refusals from "./Refusals.ts"
 import * as Subscriptions from "./Subscriptions.ts"
 
+export type { Link } from "./Link.ts"
+
 /** A link has to be open within this; a server that accepts and stays silent must not end the attempts. */
 const OPEN_TIMEOUT = Duration.seconds(3)
 

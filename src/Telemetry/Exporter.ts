@@ -1,6 +1,4 @@
-/** What exports traces, in one piece that is loaded only where they are: it needs a package that not everybody has. */
-export { make } from "@effect/opentelemetry/OtlpTracer"
-export { layerJson } from "@effect/opentelemetry/OtlpSerialization"
+/** What exports traces; loaded only where they are exported: the optional package @effect/opentelemetry, and an HTTP client. */
 // By name: the rest of that module, undici, stays out of the program.
 import { HttpAgent, layerWithoutAgent, makeAgent } from "@effect/platform-node/NodeHttpClient"
 import * as Effect from "effect/Effect"
@@ -34,3 +32,15 @@ const layerAgent = Layer.scoped(
 
 /** The HTTP client of the exporter. */
 export const layerClient = Layer.provide(layerWithoutAgent, layerAgent)
+
+// A bundler leaves out a package that is not installed only where the failure of the import itself is handled.
+const missing = (error: unknown): never => {
+  throw error
+}
+
+/** Imports the package; rejects where it is not installed. */
+export const load = () =>
+  Promise.all([
+    import("@effect/opentelemetry/OtlpTracer").catch(missing),
+    import("@effect/opentelemetry/OtlpSerialization").catch(missing)
+  ]).then(([{ make }, { layerJson }]) => ({ make, layerJson }))

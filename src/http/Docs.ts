@@ -7,7 +7,7 @@ import * as OpenApi from "@effect/platform/OpenApi"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
+import { once } from "../internal/once.ts"
 import * as ServerConfig from "../ServerConfig.ts"
 import * as Api from "./Api.ts"
 import { noApi } from "./Authorization.ts"
@@ -32,22 +32,6 @@ const makePage = (prefix: string) =>
       HttpApiBuilder.Router.Live
     )
     return yield* Effect.provide(Effect.flatMap(HttpApiBuilder.Router.router, HttpRouter.toHttpApp), route)
-  })
-
-/**
- * What is made when it is asked for the first time, and then kept. Not
- * `Effect.cached`: where the first client goes away meanwhile, that keeps the
- * interruption, and everybody after it gets it.
- */
-const once = <A, E, R>(make: Effect.Effect<A, E, R>): Effect.Effect<Effect.Effect<A, E, R>> =>
-  Effect.map(Effect.makeSemaphore(1), (one) => {
-    let made: Option.Option<A> = Option.none()
-    const remember = Effect.tap(make, (a) =>
-      Effect.sync(() => {
-        made = Option.some(a)
-      })
-    )
-    return one.withPermits(1)(Effect.suspend(() => (Option.isSome(made) ? Effect.succeed(made.value) : remember)))
   })
 
 /** The handlers of the group `docs`. */

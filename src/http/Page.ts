@@ -1,13 +1,11 @@
 /** `GET /`: a page to try the server with. */
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
 import * as Effect from "effect/Effect"
-import { readFile } from "node:fs/promises"
+import { once } from "../internal/once.ts"
 import * as Api from "./Api.ts"
+import { html } from "./Html.ts"
 
-/** The handler of the group `page`; the page is read once, when the server starts. */
+/** The handler of the group `page`. An embedded server has it and never calls it: the text is read for the first request. */
 export const layer = HttpApiBuilder.group(Api.Api, "page", (handlers) =>
-  Effect.map(
-    Effect.promise(() => readFile(new URL("./page.html", import.meta.url), "utf8")),
-    (html) => handlers.handle("index", () => Effect.succeed(html))
-  )
+  Effect.map(once(html), (text) => handlers.handle("index", () => text))
 )

@@ -33,6 +33,7 @@ import { commandSpan, named } from "../Session.ts"
 import * as Plain from "../Session/Plain.ts"
 import * as Protocol from "../Session/Protocol.ts"
 import * as Tracing from "../Tracing.ts"
+import * as Listening from "./Listening.ts"
 import * as Origin from "./Origin.ts"
 import * as Proxy from "./Proxy.ts"
 import { answer, badQuery, brokerRefusal, type Refusal, refusalOf, RETRY_AFTER_SECONDS } from "./Refusal.ts"
@@ -81,6 +82,7 @@ export const make: Effect.Effect<
   | Hooks.Hooks
   | Hub.Hub
   | Instance.Instance
+  | Listening.Listening
   | Metrics.Metrics
   | Presence.Presence
   | Publisher.Publisher
@@ -111,7 +113,8 @@ export const make: Effect.Effect<
   const { id: node } = yield* Instance.Instance
   const protocol = Protocol.make(services, node)
   const server = Transport.makeServer()
-  const checkOrigin = Origin.make(config.client.allowed_origins, Origin.isLoopback(config.host))
+  const checkOrigin = Origin.make(config.client.allowed_origins)
+  const boundOf = yield* Listening.Listening
   const needsAddress = Hooks.needsAddress(hooks)
   const { trusted, invalid } = Proxy.parse(config.http_server.trusted_proxies)
   if (invalid.length > 0) {
@@ -142,7 +145,7 @@ export const make: Effect.Effect<
     if (request.headers["sec-websocket-protocol"]?.includes(PROTOBUF) === true) {
       return { status: 400, reason: "handshake", message: `${PROTOBUF} is not spoken: use the JSON protocol` }
     }
-    const foreign = checkOrigin({ origin: request.headers.origin, host })
+    const foreign = checkOrigin({ origin: request.headers.origin, host }, boundOf(request.socket))
     if (foreign !== undefined)
       return { status: 403, reason: foreign.reason, message: "forbidden", detail: foreign.detail }
     if (connections.phase() === "Closed") return closed

@@ -11,6 +11,7 @@ export interface Locator {
   readonly allTextContents: () => Promise<Array<string>>
   readonly textContent: () => Promise<string | null>
   readonly count: () => Promise<number>
+  readonly inputValue: () => Promise<string>
 }
 
 /** The part of playwright's `Page` that tests use. */
