@@ -63,8 +63,11 @@ export class Connection implements Outlet, Owner {
   #socket: Socket | undefined
 
   // Inward.
-  readonly #inbox = new Inbox(this)
+  readonly #inbox: Inbox
   #paused = false
+  #isResuming = false
+  /** What came and is not decoded yet, in the order received: the rest of one message, and what the same read held behind it. */
+  #unread: Array<string> | undefined
 
   readonly #liveness: Liveness
 
@@ -85,10 +88,11 @@ export class Connection implements Outlet, Owner {
     encoding: Hub.Encoding,
     outbound: Outbound,
     metrics: Context.Tag.Service<Metrics.Metrics>,
-    config: ServerConfig.Config["client"],
+    { client: config, websocket }: Pick<ServerConfig.Config, "client" | "websocket">,
     fork: Owner["fork"]
   ) {
     this.#fork = fork
+    this.#inbox = new Inbox(this, websocket.message_size_limit)
     this.id = id
     this.encoding = encoding
     this.#outbound = outbound
@@ -127,8 +131,12 @@ export class Connection implements Outlet, Owner {
   received(text: string): void {
     this.#metrics.framesReceived.add()
     if (this.#ended !== undefined || this.#session === undefined) return
+    if (this.#unread === undefined) this.#decode(this.#session, text)
+    else this.#unread.push(text)
+  }
+
+  #decode(session: Session, text: string): void {
     // A throw here would be an uncaught exception of the process; it costs this connection instead.
-    const session = this.#session
     const answered = Either.try(() => session.receive(text))
     if (Either.isLeft(answered)) this.end(Codes.serverError, String(answered.left))
     else if (answered.right) this.ponged()
@@ -160,6 +168,10 @@ export class Connection implements Outlet, Owner {
     this.#notify()
   }
 
+  putBack(rest: string): void {
+    if (!this.#inbox.isStopped) (this.#unread ??= []).unshift(rest)
+  }
+
   #put(task: Task): void {
     this.#inbox.push(task)
     if (!this.#inbox.isFull || this.#paused) return
@@ -175,6 +187,7 @@ export class Connection implements Outlet, Owner {
     this.#detail = detail
     this.#about = channel
     this.#outbound.stop()
+    this.#unread = undefined
     this.#inbox.close()
     this.#notify()
   }
@@ -186,6 +199,7 @@ export class Connection implements Outlet, Owner {
   /** No command is taken any more; those that run go on. */
   stop(): void {
     this.#inbox.stop()
+    this.#unread = undefined
   }
 
   /** Whether no command is running that may still be answered. */
@@ -271,13 +285,31 @@ export class Connection implements Outlet, Owner {
     )
   }
 
+  /** Whether all that came is carried out. */
+  get #isDone(): boolean {
+    return this.#inbox.isIdle && this.#unread === undefined
+  }
+
   /** Starts tasks while the mailbox is below its bound, and reads again once the inbox has room. */
   #take(): void {
     if (this.#session === undefined) return
     this.#inbox.take(() => this.#closed || this.#outbound.makeRoom())
-    if (!this.#paused || !this.#inbox.hasRoom) return
+    if (!this.#paused || this.#isResuming || !this.#inbox.hasRoom) return
+    if (!this.#readOn(this.#session)) return
     this.#paused = false
     this.#socket?.resume()
+  }
+
+  /** Decodes what has been put back, while the inbox has room; returns whether all of it is. */
+  #readOn(session: Session): boolean {
+    this.#isResuming = true
+    while (this.#unread !== undefined && !this.#inbox.isFull) {
+      const text = this.#unread.shift()
+      if (text === undefined) this.#unread = undefined
+      else this.#decode(session, text)
+    }
+    this.#isResuming = false
+    return this.#unread === undefined && !this.#inbox.isFull
   }
 
   /**
@@ -331,7 +363,7 @@ export class Connection implements Outlet, Owner {
     return Effect.gen(this, function* () {
       if (this.#closed) {
         this.#take()
-        if (!this.#inbox.isIdle) yield* this.#settle
+        if (!this.#isDone) yield* this.#settle
       } else {
         const why = this.#detail === undefined ? "" : `: ${this.#detail}`
         const channel = this.#about ?? session.channel
@@ -357,7 +389,7 @@ export class Connection implements Outlet, Owner {
     return Effect.gen(this, function* () {
       for (;;) {
         this.#take()
-        if (this.#inbox.isIdle) return
+        if (this.#isDone) return
         yield* this.#park
       }
     }).pipe(

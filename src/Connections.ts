@@ -145,8 +145,7 @@ const make = Effect.gen(function* () {
       const { overflow, queue_max_frames, queue_max_size } = config.client
       return Effect.map(
         Mailbox.make(queue_max_frames, queue_max_size, overflow),
-        (mailbox) =>
-          new Connection.Connection(id, encoding, new Outbound(mailbox, hub, metrics), metrics, config.client, fork)
+        (mailbox) => new Connection.Connection(id, encoding, new Outbound(mailbox, hub, metrics), metrics, config, fork)
       )
     },
     serve: (connection, socket, session) =>

@@ -4,9 +4,10 @@
  * Tasks are taken in the order received. Those of one lane run one after
  * another (but for pipelined ones, which only start so), lanes side by side, an exclusive task alone, heavy ones `HEAVY` at a
  * time, so that their replies are bounded. Owner: the connection, which ends
- * what runs when it ends. Capacity: `WAITING` tasks, then the connection stops
- * reading (so that it may be passed by what one read of 64 KiB held); at most
- * `IN_FLIGHT` are taken at a time.
+ * what runs when it ends. Capacity: `WAITING` tasks, and tasks of as much text as
+ * the largest message has (`websocket.message_size_limit`), those that run
+ * included; then the connection stops reading, in the middle of a message too. At
+ * most `IN_FLIGHT` are taken at a time.
  *
  * A task starts in the step in which it may, without a fiber where it can be
  * done so, or in one of its own: no other fiber has to wake up for it.
@@ -83,28 +84,38 @@ export class Inbox implements Progress {
   #due: Array<Run> | undefined
   #running: Set<Fiber.RuntimeFiber<void>> | undefined
   readonly #owner: Owner
+  /** Characters of those that wait and of those that are taken, and how many make it full. */
+  #size = 0
+  readonly #maxSize: number
 
-  constructor(owner: Owner) {
+  constructor(owner: Owner, maxSize: number) {
     this.#owner = owner
+    this.#maxSize = maxSize
   }
 
   push(task: Task): void {
+    this.#size += task.size ?? 0
     this.#waiting.push(task)
   }
 
   /** Whether the connection should stop reading. */
   get isFull(): boolean {
-    return this.#waiting.length >= WAITING
+    return this.#waiting.length >= WAITING || this.#size >= this.#maxSize
   }
 
   /** Whether it may read again. */
   get hasRoom(): boolean {
-    return this.#waiting.length <= WAITING / 2
+    return this.#waiting.length <= WAITING / 2 && this.#size <= this.#maxSize / 2
   }
 
   /** Whether no task is taken and not done. */
   get isIdle(): boolean {
     return this.#taken.length === 0
+  }
+
+  /** Whether no task is taken any more. */
+  get isStopped(): boolean {
+    return this.#stopped
   }
 
   /** No task is taken any more; those that run go on. */
@@ -131,6 +142,7 @@ export class Inbox implements Progress {
     this.#closed = true
     this.#waiting = []
     const started = this.#taken.filter(({ isStarted }) => isStarted)
+    this.#size = started.reduce((sum, { task }) => sum + (task.size ?? 0), 0)
     this.#taken.splice(0, Infinity, ...started)
   }
 
@@ -231,7 +243,10 @@ export class Inbox implements Progress {
     const { isHeavy, lane } = run.task
     // One that was forgotten is not there any more.
     const place = this.#taken.indexOf(run)
-    if (place !== -1) this.#taken.splice(place, 1)
+    if (place !== -1) {
+      this.#taken.splice(place, 1)
+      this.#size -= run.task.size ?? 0
+    }
     if (isHeavy) this.#heavy--
     this.#exclusive = false
     const first = this.#first(lane)

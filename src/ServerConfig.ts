@@ -25,6 +25,9 @@ export type { Option, Values } from "./config/Option.ts"
 
 const KIB = 1024
 
+/** Largest `websocket.message_size_limit`, in bytes. */
+const MOST_MESSAGE = 1024 * KIB
+
 const duration = (default_: Duration.DurationInput, doc: string) =>
   Option.make(Text.FromText, Duration.decode(default_), {
     kind: "text",
@@ -211,6 +214,14 @@ export const options = {
       { least: 0 }
     ),
     token: TokenOptions.options
+  },
+  websocket: {
+    message_size_limit: integer(
+      256 * KIB,
+      "bytes",
+      "bound of a message of a client, and of what one has asked for and is not done yet; a larger message is closed with 1009; a client that comes back sends `connect` and every `subscribe` with its token in one",
+      { least: KIB, most: MOST_MESSAGE }
+    )
   },
   channel: {
     max_length: integer(255, "characters", "longest channel name"),
@@ -416,6 +427,23 @@ const contradictions = (config: Config, nameOf: NameOf): ConfigError | undefined
 const hasSpaceAround = (secret: Redacted.Redacted | undefined): boolean =>
   secret !== undefined && Redacted.value(secret) !== Redacted.value(secret).trim()
 
+/** What a `subscribe` takes of a message when a client comes back, in bytes: a token of 450, a long name, a position, and some more. */
+const SUBSCRIBE_BYTES = KIB
+
+/** Whether a client that has as many channels as it may have can come back with all of them. */
+const reconnects = ({ client, websocket }: Config, nameOf: NameOf): ReadonlyArray<string> => {
+  const wanted = client.channel_limit * SUBSCRIBE_BYTES
+  if (wanted <= websocket.message_size_limit) return []
+  const most = Math.floor(MOST_MESSAGE / SUBSCRIBE_BYTES)
+  const fix =
+    wanted <= MOST_MESSAGE
+      ? `${nameOf("websocket.message_size_limit")} of ${wanted} is enough`
+      : `client.channel_limit of ${most} with a websocket.message_size_limit of ${MOST_MESSAGE} is the most that is sure to fit`
+  return [
+    `${nameOf("client.channel_limit")}: a client with ${client.channel_limit} subscriptions, 1 KiB for each with its token, cannot come back: its message is larger than websocket.message_size_limit (${websocket.message_size_limit}), which is closed with 1009; ${fix}`
+  ]
+}
+
 /** What can be used, and is hardly meant, one line each. */
 const doubts = (config: Config, nameOf: NameOf): ReadonlyArray<string> => {
   const { client, http_api, http_server } = config
@@ -424,6 +452,7 @@ const doubts = (config: Config, nameOf: NameOf): ReadonlyArray<string> => {
     ["client.token.hmac_secret_key", client.token.hmac_secret_key]
   ] as const
   return [
+    ...reconnects(config, nameOf),
     ...spaced
       .filter(([, secret]) => hasSpaceAround(secret))
       .map(([key]) => `${nameOf(key)}: white space at its beginning or end is a part of it: a line feed of its file?`),

@@ -31,6 +31,8 @@ export interface Task {
   readonly exclusive: boolean
   /** Its reply may be as long as `client.reply_max_size`: only a few of them run at a time. */
   readonly isHeavy: boolean
+  /** Characters of the client's text that it keeps in memory; none where it is left out. */
+  readonly size?: number
   readonly run: () => Effect.Effect<void>
   /**
    * The same without a fiber, where that can be: tells the turn when it is done,
@@ -62,6 +64,11 @@ export interface Outlet {
   readonly submit: (task: Task) => void
   /** Puts a task in the inbox; it starts after this step at the earliest. */
   readonly submitLater: (task: Task) => void
+  /**
+   * Has the rest of a text frame received again, once the inbox is below its bound
+   * and before any other frame. To be called where the inbox is at its bound.
+   */
+  readonly putBack: (rest: string) => void
   /** Whether the inbox is at its bound. */
   readonly isBusy: () => boolean
   /** Ends the connection; the first call wins. `detail` is for the log, and so is the channel that it is about. */
@@ -73,7 +80,10 @@ export interface Session {
   readonly kind: "protocol" | "plain"
   /** The channel that everything on it is about, where there is only one; for the log. */
   readonly channel?: string
-  /** A text frame came. Decodes it and submits tasks; never waits. Returns whether it answered a ping. */
+  /**
+   * A text frame came, or the rest of one that was put back. Decodes it and submits
+   * tasks, as far as the inbox has room; never waits. Returns whether it answered a ping.
+   */
   readonly receive: (text: string) => boolean
   /** A text frame that is the protocol's ping; `undefined`: the transport pings. */
   readonly pingText: string | undefined

@@ -258,20 +258,39 @@ describe("Command.decodeLine, other lines", () => {
   })
 })
 
-describe("Command.lines", () => {
+/** All lines of a frame. */
+const lines = (frame: string): ReadonlyArray<string> => {
+  const found: Array<string> = []
+  expect(Command.readLines(frame, (line) => found.push(line) > 0)).toBe("")
+  return found
+}
+
+describe("Command.readLines", () => {
   it("splits a frame at line feeds and leaves out blank lines", () => {
-    expect(Command.lines('{"id":1}')).toEqual(['{"id":1}'])
-    expect(Command.lines('{"id":1}\n{"id":2}\n{"id":3}')).toEqual(['{"id":1}', '{"id":2}', '{"id":3}'])
-    expect(Command.lines('\n{"id":1}\n\n \t\r\n{"id":2}\n').map(read)).toEqual(['{"id":1}', '{"id":2}'].map(read))
+    expect(lines('{"id":1}')).toEqual(['{"id":1}'])
+    expect(lines('{"id":1}\n{"id":2}\n{"id":3}')).toEqual(['{"id":1}', '{"id":2}', '{"id":3}'])
+    expect(lines('\n{"id":1}\n\n \t\r\n{"id":2}\n').map(read)).toEqual(['{"id":1}', '{"id":2}'].map(read))
+  })
+
+  it("stops where it is told to, and returns what is left but for blank lines", () => {
+    const first = (frame: string): readonly [ReadonlyArray<string>, string] => {
+      const found: Array<string> = []
+      return [found, Command.readLines(frame, (line) => found.push(line) === 0)]
+    }
+    expect(first("1\n2\n\n3\n")).toEqual([["1"], "2\n\n3\n"])
+    expect(first("\n1\n \n\n")).toEqual([["1"], ""])
+    expect(first("1\n")).toEqual([["1"], ""])
+    expect(first("1")).toEqual([["1"], ""])
+    expect(first("\n\n")).toEqual([[], ""])
   })
 
   it("keeps the line of an empty frame, which is refused", () => {
-    expect(Command.lines("").map(problem)).toEqual(["malformed JSON"])
+    expect(lines("").map(problem)).toEqual(["malformed JSON"])
   })
 
   it.prop("keeps every command, in order", [FastCheck.array(FastCheck.jsonValue(), { minLength: 1 })], ([values]) => {
     const frame = values.map((value, index) => JSON.stringify({ id: index + 1, rpc: { data: value } })).join("\n")
-    expect(Command.lines(frame).map((line) => read(line))).toMatchObject(
+    expect(lines(frame).map((line) => read(line))).toMatchObject(
       values.map((value, index) => ({ id: index + 1, data: JSON.stringify(value) }))
     )
   })

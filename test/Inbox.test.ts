@@ -9,7 +9,7 @@ describe("Inbox, heavy tasks", () => {
     Effect.gen(function* () {
       const { begun, gate, task } = yield* bench
       const watched = new Watched()
-      const inbox = new Inbox({ fork: Effect.runFork, changed: () => watched.changed(), broken })
+      const inbox = new Inbox({ fork: Effect.runFork, changed: () => watched.changed(), broken }, 1024)
       for (let index = 1; index <= 6; index++) inbox.push(task(`heavy ${index}`, true))
       inbox.push(task("light", false))
       yield* take(inbox)
@@ -25,7 +25,7 @@ describe("Inbox, heavy tasks", () => {
     Effect.gen(function* () {
       const { begun, task } = yield* bench
       const watched = new Watched()
-      const inbox = new Inbox({ fork: Effect.runFork, changed: () => watched.changed(), broken })
+      const inbox = new Inbox({ fork: Effect.runFork, changed: () => watched.changed(), broken }, 1024)
       for (const run of [Effect.interrupt, Effect.die("a defect"), Effect.interrupt, Effect.interrupt, Effect.void]) {
         inbox.push(task("one lane", true, run))
       }
@@ -42,7 +42,7 @@ describe("Inbox, heavy tasks", () => {
   it.scoped("do not hold up light ones before them", () =>
     Effect.gen(function* () {
       const { begun, task } = yield* bench
-      const inbox = new Inbox({ fork: Effect.runFork, changed: () => undefined, broken })
+      const inbox = new Inbox({ fork: Effect.runFork, changed: () => undefined, broken }, 1024)
       for (let index = 1; index <= 6; index++) inbox.push(task(`light ${index}`, false))
       inbox.push(task("heavy", true))
       yield* take(inbox)
@@ -131,6 +131,32 @@ describe("Inbox, its bounds", () => {
       expect(inbox.isIdle).toBe(false)
       done("a", gate("rest"))
       expect([begun, forked(), inbox.isIdle]).toEqual([["a"], 0, true])
+    })
+  )
+})
+
+describe("Inbox, the text of tasks", () => {
+  it.scoped("makes it full, that of tasks that run included; at half of it there is room again", () =>
+    Effect.gen(function* () {
+      const { gate, task } = yield* bench
+      const watched = new Watched()
+      const inbox = new Inbox({ fork: Effect.runFork, changed: () => watched.changed(), broken }, 1000)
+      const push = (size: number) => inbox.push({ ...task(`${size}`, false), size })
+      push(600)
+      push(399)
+      yield* take(inbox)
+      expect([inbox.isFull, inbox.hasRoom]).toEqual([false, false])
+      push(1)
+      expect([inbox.isFull, inbox.hasRoom]).toEqual([true, false])
+      yield* take(inbox)
+      expect([inbox.isFull, inbox.isIdle]).toEqual([true, false])
+      yield* gate.open
+      yield* watched.until(() => inbox.isIdle, "they are done")
+      expect([inbox.isFull, inbox.hasRoom]).toEqual([false, true])
+      for (const size of [500, 499]) push(size)
+      expect(inbox.hasRoom).toBe(false)
+      inbox.close()
+      expect(inbox.hasRoom).toBe(true)
     })
   )
 })

@@ -207,7 +207,7 @@ describe("every bound has a counter that moves each time", () => {
       expect(server.metrics.disconnects(3504).value).toBe(1)
 
       const large = yield* Socket.open(`${server.ws}/connection/websocket`)
-      large.send("x".repeat(64 * 1024 + 1))
+      large.send("x".repeat(256 * 1024 + 1))
       expect((yield* large.closed).code).toBe(1009)
       expect(server.metrics.disconnects(1009).value).toBe(1)
 

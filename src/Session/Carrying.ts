@@ -30,14 +30,17 @@ export class Carrying implements Task, Turn, Commands.Deciding {
   readonly exclusive: boolean
   readonly isHeavy: boolean
   readonly isPipelined: boolean
+  readonly size: number
   #decision: Effect.Effect<unknown, Hooks.Rejected> | undefined
   readonly #client: Carrier
   #turn: Turn | undefined
 
-  constructor(client: Carrier, command: Command.Command) {
+  /** `size`: characters of the command. */
+  constructor(client: Carrier, command: Command.Command, size: number) {
     const { method, params } = command
     this.#client = client
     this.command = command
+    this.size = size
     this.lane = laneOf(command)
     this.exclusive = method === "connect"
     this.isHeavy =

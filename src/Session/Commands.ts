@@ -31,7 +31,11 @@ export interface Asker {
 }
 
 const refusalOfPublication = (error: Publisher.InvalidPublication): Codes.ErrorCode =>
-  error.reason === "UnknownNamespace" ? Codes.unknownChannel : Codes.badRequest
+  error.reason === "UnknownNamespace"
+    ? Codes.unknownChannel
+    : error.reason === "TooLarge"
+      ? Codes.limitExceeded
+      : Codes.badRequest
 
 /** A command on a channel, for the log. */
 const whatOf = ({

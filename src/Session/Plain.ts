@@ -45,7 +45,7 @@ export interface About {
 }
 
 /** How something is carried out, of what it takes in its channel. */
-type Carried = Pick<Task, "isPipelined" | "run" | "now">
+type Carried = Pick<Task, "isPipelined" | "run" | "now" | "size">
 
 type Failure = Hooks.Rejected | Broker.BrokerError | Publisher.InvalidPublication
 
@@ -110,6 +110,7 @@ export const make = (services: Services, outlet: Outlet, about: About): Plain =>
     const publication = () => Publication.fromText(data, author())
     return {
       isPipelined: true,
+      size: data.length,
       run: () =>
         guarded(() =>
           Effect.zipRight(

@@ -358,7 +358,7 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
             ? side(
                 this.answers.refuse(command.id, Codes.methodNotFound, JSON.stringify(command.name), "no such method")
               )
-            : new Carrying(this, command))
+            : new Carrying(this, command, line.length))
       )
     }
     return false
@@ -368,7 +368,11 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
 
   receive(text: string): boolean {
     let answersPing = false
-    for (const line of Command.lines(text)) if (this.#receiveLine(line)) answersPing = true
+    const rest = Command.readLines(text, (line) => {
+      if (this.#receiveLine(line)) answersPing = true
+      return !this.outlet.isBusy()
+    })
+    if (rest !== "") this.outlet.putBack(rest)
     return answersPing
   }
 

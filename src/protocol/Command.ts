@@ -145,6 +145,23 @@ export const decodeLine = (line: string): Either.Either<Line, string> => {
     : Either.right({ method, id, params, data: raw?.text } as Command)
 }
 
-/** The lines of a frame: JSON objects joined by line feeds. */
-export const lines = (frame: string): ReadonlyArray<string> =>
-  frame.includes("\n") ? frame.split("\n").filter((line) => line.trim() !== "") : [frame]
+/**
+ * Hands out the lines of a frame, JSON objects joined by line feeds, for as long as
+ * `each` returns true. Returns what is left of the frame; empty, where nothing is.
+ */
+export const readLines = (frame: string, each: (line: string) => boolean): string => {
+  if (!frame.includes("\n")) {
+    each(frame)
+    return ""
+  }
+  let from = 0
+  while (from !== -1) {
+    const end = frame.indexOf("\n", from)
+    const line = frame.slice(from, end === -1 ? undefined : end)
+    from = end === -1 ? -1 : end + 1
+    if (line.trim() === "" || each(line) || from === -1) continue
+    const rest = frame.slice(from)
+    return rest.trim() === "" ? "" : rest
+  }
+  return ""
+}

@@ -17,7 +17,7 @@ export const meanings: Readonly<Record<Name, string>> = {
   methodNotFound: "a command that the server does not know",
   alreadySubscribed: "`subscribe` to a channel that the client, or the server for it, has subscribed to",
   limitExceeded:
-    "`subscribe` beyond `client.channel_limit`; a `presence` larger than `client.reply_max_size`; in the server API what is too large as well",
+    "`subscribe` beyond `client.channel_limit`; a `presence` larger than `client.reply_max_size`; a `publish` of more than 64 KiB; in the server API what is too large as well",
   badRequest:
     "a channel name that is empty, too long, or has control characters; `publish` without `data`; in the server API every body that is not what the method takes",
   notAvailable:

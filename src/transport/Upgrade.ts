@@ -112,7 +112,7 @@ export const make: Effect.Effect<
   }
   const { id: node } = yield* Instance.Instance
   const protocol = Protocol.make(services, node)
-  const server = Transport.makeServer()
+  const servers = Transport.makeServers(config.websocket.message_size_limit)
   const checkOrigin = Origin.make(config.client.allowed_origins)
   const boundOf = yield* Listening.Listening
   const needsAddress = Hooks.needsAddress(hooks)
@@ -250,7 +250,7 @@ export const make: Effect.Effect<
   ): Either.Either<Connection.Socket, Refusal | "answered"> => {
     if (connections.phase() === "Closed") return Either.left(closed)
     let bound: Connection.Socket | undefined
-    server.handleUpgrade(request, socket, head, (ws) => {
+    servers[connection.encoding].handleUpgrade(request, socket, head, (ws) => {
       bound = Transport.bind(ws, socket, connection)
     })
     return bound === undefined ? Either.left("answered") : Either.right(bound)

@@ -8,13 +8,15 @@ import type { Buffer } from "node:buffer"
 import type { Duplex } from "node:stream"
 import { type Server, WebSocket, WebSocketServer } from "ws"
 import type * as Connection from "../Connection.ts"
+import type * as Hub from "../Hub.ts"
 import * as Codes from "../protocol/Codes.ts"
+import * as Publisher from "../Publisher.ts"
 
-/** Largest message of a client, in bytes; more is closed with 1009. */
-export const MAX_PAYLOAD = 64 * 1024
+/** Largest frame of a plain socket, in bytes: it is a publication. */
+const MAX_PUBLICATION = Publisher.MAX_BYTES
 
-/** Most fragments of one message. */
-const MAX_FRAGMENTS = 64
+/** Most fragments of one message: that of a client which writes 1 KiB at a time (that of Go writes 4), and 64 at least. */
+const maxFragments = (maxPayload: number): number => Math.max(64, Math.ceil(maxPayload / 1024))
 
 /** How long the library waits for a peer's close frame after it has sent one by itself, in milliseconds. */
 const CLOSE_TIMEOUT = 5000
@@ -25,18 +27,24 @@ class Peer extends WebSocket {
 }
 
 // A variable, since @types/ws does not know `maxFragments` and `closeTimeout` yet.
-const OPTIONS = {
+const options = (maxPayload: number) => ({
   noServer: true,
   clientTracking: false,
   perMessageDeflate: false,
-  maxPayload: MAX_PAYLOAD,
-  maxFragments: MAX_FRAGMENTS,
+  maxPayload,
+  maxFragments: maxFragments(maxPayload),
   closeTimeout: CLOSE_TIMEOUT,
   WebSocket: Peer
-}
+})
 
 /** Completes handshakes; listens to nothing, keeps nothing. */
-export const makeServer = (): Server<typeof Peer> => new WebSocketServer(OPTIONS)
+export type Servers = Readonly<Record<Hub.Encoding, Server<typeof Peer>>>
+
+/** Those of both protocols. A larger message of a client than `maxMessage` bytes, or than a publication has on a plain socket, is closed with 1009. */
+export const makeServers = (maxMessage: number): Servers => ({
+  protocol: new WebSocketServer(options(maxMessage)),
+  plain: new WebSocketServer(options(Math.min(maxMessage, MAX_PUBLICATION)))
+})
 
 function onMessage(this: WebSocket, data: Buffer, isBinary: boolean): void {
   const { connection } = this as Peer

@@ -36,18 +36,21 @@ export const stage = () => {
   const dones = new Map<string, (rest?: Effect.Effect<void>) => void>()
   const gates = new Map<string, (effect: Effect.Effect<void>) => void>()
   const watched = new Watched()
-  const inbox = new Inbox({
-    fork: (effect) => {
-      forked++
-      return Effect.runFork(effect)
+  const inbox = new Inbox(
+    {
+      fork: (effect) => {
+        forked++
+        return Effect.runFork(effect)
+      },
+      // As the connection does.
+      changed: () => {
+        inbox.take(() => true)
+        watched.changed()
+      },
+      broken: (defect) => void defects.push(defect)
     },
-    // As the connection does.
-    changed: () => {
-      inbox.take(() => true)
-      watched.changed()
-    },
-    broken: (defect) => void defects.push(defect)
-  })
+    64 * 1024
+  )
   const gate = (name: string): Effect.Effect<void> =>
     Effect.async<void>((resume) => void gates.set(name, resume)).pipe(
       Effect.onExit((exit) => Effect.sync(() => ended.push(exit._tag === "Success" ? name : `${name}, interrupted`)))
