@@ -11,24 +11,24 @@ import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import * as Base64Url from "jose/base64url"
 import * as Errors from "jose/errors"
 import { CompactSign } from "jose/jws/compact/sign"
-import { jwtVerify, type JWTVerifyOptions } from "jose/jwt/verify"
+import { compactVerify } from "jose/jws/compact/verify"
 import { createSecretKey, type KeyObject } from "node:crypto"
 import * as PublicKey from "./config/PublicKey.ts"
-import { wall, wallDate } from "./internal/clock.ts"
+import { wall } from "./internal/clock.ts"
 import * as Json from "./protocol/Json.ts"
 import * as Raw from "./protocol/Raw.ts"
 import * as ServerConfig from "./ServerConfig.ts"
 
 /**
- * A token that says nothing. `Expired`: its signature is right, and its time is
- * over; a new one may do. `Invalid`: everything else. `message` is for the log,
- * and has nothing of the token or of a key in it.
+ * A token that is not accepted. `Expired`: its signature is right, and its time
+ * is over. `NotYet`: its signature is right, and its time has not begun. A new
+ * one may do in place of either. `Invalid`: everything else. `message` is for
+ * the log, and has nothing of the token or of a key in it.
  */
 export class TokenError extends Data.TaggedError("TokenError")<{
-  readonly reason: "Expired" | "Invalid"
+  readonly reason: "Expired" | "NotYet" | "Invalid"
   readonly message: string
 }> {}
 
@@ -39,7 +39,7 @@ export interface ServerSubscription {
   readonly data?: string
 }
 
-/** What every token says. */
+/** What every token says. A claim that is `null` is absent, but for those of raw JSON. */
 interface Claims {
   /** The claim `sub`; empty without one: anonymous. */
   readonly user: string
@@ -62,9 +62,9 @@ export interface SubscriptionClaims extends Claims {
 
 /**
  * Verifies tokens: their signature with the keys of `client.token`, each for
- * its own algorithms only; `exp` and `nbf` against the clock, without leeway;
- * `aud` and `iss` where the configuration names them. Without a key every token
- * fails as `Invalid`.
+ * its own algorithms only; `exp` and `nbf` against the clock, with
+ * `client.token.leeway`; `aud` and `iss` where the configuration names them.
+ * Without a key every token fails as `Invalid`.
  */
 export class Auth extends Context.Tag("fanfare/Auth")<
   Auth,
@@ -101,31 +101,41 @@ const keysOf = (token: ServerConfig.Config["client"]["token"]): ReadonlyMap<stri
   return new Map(keys.flatMap(({ algorithms, key }) => algorithms.map((algorithm) => [algorithm, key] as const)))
 }
 
-const WANTED: Readonly<Record<string, string>> = { aud: "client.token.audience", iss: "client.token.issuer" }
+const NO_TOKEN = "it is not a signed JSON Web Token"
 
-const claimProblem = ({ claim, reason }: Errors.JWTClaimValidationFailed): string => {
-  if (reason === "missing") return `the token has no claim "${claim}", and ${WANTED[claim]} is set`
-  if (reason === "invalid") return `the claim "${claim}" of the token is not a number`
-  return claim === "nbf" ? "the token is not valid yet" : `the claim "${claim}" of the token is not ${WANTED[claim]}`
-}
-
-// Not the library's own words, which quote the header of the token, nor its
-// cause, which has the claims.
+// Not the library's own words, which quote the header of the token.
 const problem = (error: unknown, algorithms: ReadonlyArray<string>): TokenError => {
-  if (error instanceof Errors.JWTExpired) return new TokenError({ reason: "Expired", message: "the token has expired" })
-  if (error instanceof Errors.JWTClaimValidationFailed) return invalid(claimProblem(error))
   if (error instanceof Errors.JOSEAlgNotAllowed) {
     return invalid(`the algorithm of the token is not one that client.token has a key for: ${algorithms.join(", ")}`)
   }
   if (error instanceof Errors.JWSSignatureVerificationFailed) return invalid("the signature of the token is wrong")
-  return invalid("it is not a signed JSON Web Token")
+  return invalid(NO_TOKEN)
 }
 
-/** The claims of a token, and the text that they were read from. */
+/** The claims of a token, without those that are `null`, and the text that they were read from. */
 interface Verified {
   readonly claims: Readonly<Record<string, unknown>>
   readonly text: string
 }
+
+/** Reads the claims of a token whose signature is right. */
+const readClaims = (payload: Uint8Array): Either.Either<Verified, TokenError> =>
+  Either.try({
+    try: () => {
+      const text = new TextDecoder("utf-8", { fatal: true }).decode(payload)
+      return { text, claims: JSON.parse(text) as unknown }
+    },
+    catch: () => invalid(NO_TOKEN)
+  }).pipe(
+    Either.flatMap(({ claims, text }) =>
+      Predicate.isRecord(claims)
+        ? Either.right({
+            text,
+            claims: Object.fromEntries(Object.entries(claims).filter(([, claim]) => claim !== null))
+          })
+        : Either.left(invalid(NO_TOKEN))
+    )
+  )
 
 /** A claim that may be missing; `expected` says what it is if not. */
 const optional = <A>(
@@ -141,15 +151,56 @@ const optional = <A>(
 }
 
 const isNumber = Schema.is(Schema.Finite)
+
+/** A claim that is a time, in Unix seconds (RFC 7519, section 2: NumericDate). */
+const timeOf = (verified: Verified, name: "exp" | "nbf" | "iat") =>
+  optional(verified, name, isNumber, "a finite number")
+
+/** Whether `aud` and `iss` are those of the configuration, and what the clock says of `exp` and `nbf`. */
+const inForce = (
+  verified: Verified,
+  { audience, issuer, leeway }: ServerConfig.Config["client"]["token"],
+  millis: number
+): Either.Either<void, TokenError> =>
+  Either.gen(function* () {
+    const { aud, iss } = verified.claims
+    for (const [name, claim, wanted] of [
+      ["aud", Array.isArray(aud) ? aud : [aud], audience],
+      ["iss", [iss], issuer]
+    ] as const) {
+      if (wanted === undefined || claim.includes(wanted)) continue
+      const option = name === "aud" ? "client.token.audience" : "client.token.issuer"
+      return yield* Either.left(
+        invalid(
+          Object.hasOwn(verified.claims, name)
+            ? `the claim "${name}" of the token is not ${option}`
+            : `the token has no claim "${name}", and ${option} is set`
+        )
+      )
+    }
+    // Of no consequence, but it has to be what it is called.
+    yield* timeOf(verified, "iat")
+    const now = Math.floor(millis / 1000)
+    const tolerated = Duration.toSeconds(leeway)
+    const nbf = yield* timeOf(verified, "nbf")
+    const exp = yield* timeOf(verified, "exp")
+    if (nbf !== undefined && nbf > now + tolerated) {
+      return yield* Either.left(new TokenError({ reason: "NotYet", message: "the token is not valid yet" }))
+    }
+    if (exp !== undefined && exp <= now - tolerated) {
+      return yield* Either.left(new TokenError({ reason: "Expired", message: "the token has expired" }))
+    }
+  })
 const isTexts = Schema.is(Schema.Array(Schema.String))
 
-type Entries = Readonly<Record<string, Readonly<Record<string, unknown>>>>
+/** `null` is an entry that says nothing of its channel. */
+type Entries = Readonly<Record<string, Readonly<Record<string, unknown>> | null>>
 
 // No schema: one would copy it, and a channel may be called `__proto__`.
 const isEntries = (value: unknown): value is Entries =>
-  Predicate.isRecord(value) && Object.values(value).every(Predicate.isRecord)
+  Predicate.isRecord(value) && Object.values(value).every((entry) => entry === null || Predicate.isRecord(entry))
 
-/** The raw JSON of a member. */
+/** The raw JSON of a member: `null` is a value of it. */
 const rawOf = (text: string, name: string): Either.Either<string | undefined, TokenError> => {
   const found = Raw.property(text, name)
   return found === "too deep"
@@ -160,7 +211,7 @@ const rawOf = (text: string, name: string): Either.Either<string | undefined, To
 const claimsOf = (verified: Verified): Either.Either<Claims, TokenError> =>
   Either.gen(function* () {
     const user = (yield* optional(verified, "sub", Predicate.isString, "a text")) ?? ""
-    const exp = yield* optional(verified, "exp", isNumber, "a finite number")
+    const exp = yield* timeOf(verified, "exp")
     const info = yield* rawOf(verified.text, "info")
     // Up, as it is verified: against the clock without its fraction.
     return { user, expiresAt: exp === undefined ? undefined : Math.ceil(exp), info }
@@ -177,7 +228,7 @@ const channelsOf = (verified: Verified, limit: number): Either.Either<ReadonlyAr
     // may have: it is refused, whatever it would show there.
     const text = entries.length > limit ? "{}" : ((yield* rawOf(verified.text, "subs")) ?? "{}")
     for (const [channel, entry] of entries) {
-      const hasMore = Object.hasOwn(entry, "info") || Object.hasOwn(entry, "data")
+      const hasMore = entry !== null && (Object.hasOwn(entry, "info") || Object.hasOwn(entry, "data"))
       const own = hasMore ? ((yield* rawOf(text, channel)) ?? "{}") : "{}"
       const info = yield* rawOf(own, "info")
       const data = yield* rawOf(own, "data")
@@ -191,32 +242,25 @@ const channelsOf = (verified: Verified, limit: number): Either.Either<ReadonlyAr
   })
 
 const make = ({ client }: ServerConfig.Config): Context.Tag.Service<Auth> => {
-  const { audience, issuer } = client.token
   const keys = keysOf(client.token)
   const algorithms = Array.from(keys.keys())
-  const options: JWTVerifyOptions = {
-    algorithms,
-    ...(audience === undefined ? {} : { audience }),
-    ...(issuer === undefined ? {} : { issuer })
-  }
   // Asked only for one of `algorithms`. The header chooses among the keys that
   // are there for its algorithm, so the text of a public one is never a secret.
   const keyFor = ({ alg }: { readonly alg: string }): KeyObject => keys.get(alg) as KeyObject
 
   const verify = (token: string): Effect.Effect<Verified, TokenError> => {
     if (keys.size === 0) return Effect.fail(invalid("client.token has no key that could verify a token"))
-    return wallDate.pipe(
-      Effect.flatMap((currentDate) =>
-        Effect.tryPromise({
-          try: () => jwtVerify(token, keyFor, { ...options, currentDate }),
-          catch: (error) => problem(error, algorithms)
-        })
-      ),
-      Effect.map(({ payload }) => ({
-        claims: payload,
-        text: new TextDecoder().decode(Base64Url.decode(token.split(".")[1] ?? ""))
-      }))
-    )
+    return Effect.gen(function* () {
+      const { payload, protectedHeader } = yield* Effect.tryPromise({
+        try: () => compactVerify(token, keyFor, { algorithms }),
+        catch: (error) => problem(error, algorithms)
+      })
+      // RFC 7797, section 7: the payload of a JSON Web Token is encoded.
+      if (protectedHeader.b64 === false) return yield* invalid(NO_TOKEN)
+      const verified = yield* readClaims(payload)
+      yield* inForce(verified, client.token, yield* wall)
+      return verified
+    })
   }
 
   return Auth.of({

@@ -72,9 +72,13 @@ export interface Page extends Position {
 /** An epoch that was never there before: 48 random bits. */
 export const newEpoch = (): string => randomUUID().slice(0, 13)
 
+/** Whether a position counts in the stream with this epoch. An empty epoch is that of any stream. */
+export const countsIn = (position: Position, epoch: string): boolean =>
+  position.epoch === "" || position.epoch === epoch
+
 /** Whether a page is of another stream than the one that was asked for. */
 export const isOfAnother = (page: Page, { since }: Asked): boolean =>
-  since !== undefined && since.epoch !== "" && since.epoch !== page.epoch
+  since !== undefined && !countsIn(since, page.epoch)
 
 /**
  * Whether the first `shown` publications of a page are fewer than were asked

@@ -196,8 +196,7 @@ export class Hooks extends Context.Tag("fanfare/Hooks")<
 export const ask = <A>(hook: () => Effect.Effect<A, Rejected>): Effect.Effect<A, Rejected> =>
   Either.getOrElse(Either.try(hook), (defect) => Effect.die(defect))
 
-const rejected = (error: Codes.ErrorCode, detail: string): Rejected =>
-  new Rejected({ code: error.code, message: error.message, detail })
+const rejected = (error: Codes.ErrorCode, detail: string): Rejected => new Rejected({ ...error, detail })
 
 const ended = ({ code, reason }: Codes.Disconnect, detail: string): Rejected =>
   new Rejected({ code, message: reason, disconnect: true, detail })
@@ -263,7 +262,7 @@ const fromConfig = (config: ServerConfig.Config, auth: Context.Tag.Service<Auth.
       return Effect.mapBoth(auth.verifyConnection(token), {
         onSuccess: (claims) => ({ user: claims.user, channels: claims.channels, ...refreshedBy(claims) }),
         onFailure: ({ message, reason }) =>
-          reason === "Expired" ? rejected(Codes.tokenExpired, message) : ended(Codes.invalidToken, message)
+          reason === "Invalid" ? ended(Codes.invalidToken, message) : rejected(Codes.tokenExpired, message)
       })
     }
     return ServerConfig.requiresToken(config) && !config.client.allow_anonymous_connect_without_token
@@ -275,7 +274,7 @@ const fromConfig = (config: ServerConfig.Config, auth: Context.Tag.Service<Auth.
     auth.verifyConnection(token).pipe(
       Effect.mapError(({ message, reason }) =>
         // As an error it would keep the client away for good; closed with 3005 it comes back with a new token.
-        ended(reason === "Expired" ? Codes.connectionExpired : Codes.invalidToken, message)
+        ended(reason === "Invalid" ? Codes.invalidToken : Codes.connectionExpired, message)
       ),
       Effect.flatMap((claims) =>
         claims.user === client.user
@@ -284,14 +283,14 @@ const fromConfig = (config: ServerConfig.Config, auth: Context.Tag.Service<Auth.
       )
     )
 
-  /** A subscription token of this client and channel. `refuse`: what its being another's means. */
+  /** A subscription token of this client and channel. `untimely`: what is said of one whose time is over or has not begun; `refuse`: of a bad one. */
   const verify = (
     { channel, client, token }: Pick<SubRefreshRequest, "channel" | "client" | "token">,
-    expired: Rejected,
+    untimely: (detail: string) => Rejected,
     refuse: (detail: string) => Rejected
   ): Effect.Effect<Refreshed, Rejected> =>
     auth.verifySubscription(token).pipe(
-      Effect.mapError(({ message, reason }) => (reason === "Expired" ? expired : refuse(message))),
+      Effect.mapError(({ message, reason }) => (reason === "Invalid" ? refuse(message) : untimely(message))),
       Effect.flatMap((claims) =>
         claims.channel !== channel
           ? Effect.fail(refuse("the token is for another channel"))
@@ -315,13 +314,20 @@ const fromConfig = (config: ServerConfig.Config, auth: Context.Tag.Service<Auth.
     onSubscribe: (request) => {
       if (request.token === "") return maySubscribe(request)
       // A token is enough, but its channel has to be one.
-      const verified = verify(request, rejected(Codes.tokenExpired, "the token has expired"), (detail) =>
-        rejected(Codes.permissionDenied, detail)
+      const verified = verify(
+        request,
+        (detail) => rejected(Codes.tokenExpired, detail),
+        (detail) => rejected(Codes.permissionDenied, detail)
       )
       return Namespace.find(channels, request.channel) === undefined ? unknown(request.channel) : verified
     },
     onSubRefresh: (request) =>
-      verify(request, rejected(Codes.expired, "the token has expired"), (detail) => ended(Codes.invalidToken, detail)),
+      verify(
+        request,
+        // Temporary: an SDK asks for a new token, while the subscription goes on until it expires itself.
+        (detail) => rejected({ ...Codes.expired, temporary: true }, detail),
+        (detail) => ended(Codes.invalidToken, detail)
+      ),
     onPublish: mayPublish,
     onHistory: mayReadHistory,
     onPresence: mayReadPresence,

@@ -128,13 +128,20 @@ export const commandSpan = ({ client, user }: ClientInfo, channel: string | unde
   }
 })
 
-/** Seconds until a Unix time, 1 at least: what a client is told; `undefined` where nothing expires. */
-export const ttl = ({ clock }: Pick<Services, "clock">, expiresAt: number | undefined): number | undefined =>
-  expiresAt === undefined ? undefined : Math.max(1, Math.floor(expiresAt - clock.wall() / 1000))
+/** The longest time that a client is told, in seconds: a year, as the reference server does. `client.proto` has 32 bits for it. */
+const LONGEST_TOLD = 365 * 24 * 3600
 
-/** Whether the grace for what expires at a Unix time in seconds is over. */
+/** Seconds as a client is told them: whole ones, from 1 to a year. */
+export const wholeSeconds = (seconds: number): number =>
+  seconds >= 1 ? Math.min(Math.floor(seconds), LONGEST_TOLD) : 1
+
+/** Seconds until a Unix time, as a client is told them; `undefined` where nothing expires. */
+export const ttl = ({ clock }: Pick<Services, "clock">, expiresAt: number | undefined): number | undefined =>
+  expiresAt === undefined ? undefined : wholeSeconds(expiresAt - clock.wall() / 1000)
+
+/** Whether the grace for what expires at a Unix time in seconds is over; also where a hook gave what is no time. */
 export const isOver = ({ config }: Pick<Services, "config">, expiresAt: number | undefined, now: number): boolean =>
-  expiresAt !== undefined && now >= expiresAt * 1000 + Duration.toMillis(config.client.expired_close_delay)
+  expiresAt !== undefined && !(now < expiresAt * 1000 + Duration.toMillis(config.client.expired_close_delay))
 
 /** What has subscriptions. */
 export interface Subscriber {

@@ -137,7 +137,8 @@ const visit = (
       frame(commands),
       position === undefined ? SUBSCRIBED : RECOVERED
     )
-    return { epoch, offset: Number(offset) }
+    // One that has recovered is told from where; it is past what it has missed.
+    return { epoch, offset: Number(offset) + (position === undefined ? 0 : MISSED) }
   })
 
 const rehearse = Effect.gen(function* () {

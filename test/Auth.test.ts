@@ -1,7 +1,10 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as TestClock from "effect/TestClock"
 import { generateKeyPairSync, type KeyObject } from "node:crypto"
+import * as Auth from "../src/Auth.ts"
+import * as ServerConfig from "../src/ServerConfig.ts"
 import {
   connection,
   EC,
@@ -261,15 +264,49 @@ describe("Auth, time", () => {
     })
   )
 
-  it.effect("a token is not valid before nbf", () =>
+  it.effect("a token is not valid before nbf, and may be then", () =>
     Effect.gen(function* () {
       const one = make({ ...ada, nbf: 60 })
-      expect(yield* outcome(connection(one))).toBe("Invalid: the token is not valid yet")
+      expect(yield* outcome(connection(one))).toBe("NotYet: the token is not valid yet")
       yield* TestClock.setTime(59_999)
-      expect(yield* outcome(connection(one))).toBe("Invalid: the token is not valid yet")
+      expect(yield* outcome(connection(one))).toBe("NotYet: the token is not valid yet")
+      expect(yield* outcome(connection(make({ ...ada, nbf: 60 }, "another secret")))).toBe(UNSIGNED)
       yield* TestClock.adjust("1 millis")
       expect(yield* outcome(connection(one))).toBe(TAKEN)
     })
+  )
+
+  it.effect(
+    "client.token.leeway counts before nbf and after exp, 5 seconds of it by default; iat does not matter",
+    () =>
+      Effect.gen(function* () {
+        const withDefaults = { client: { token: HMAC } }
+        const defaults = (given: string) =>
+          Effect.flatMap(Auth.Auth, (auth) => auth.verifyConnection(given)).pipe(
+            Effect.provide(Auth.layer),
+            Effect.provideService(ServerConfig.ServerConfig, Either.getOrThrow(ServerConfig.load(withDefaults)).config)
+          )
+        const times: ReadonlyArray<readonly [object, number, string]> = [
+          [{ nbf: 1000 }, 995, TAKEN],
+          [{ nbf: 1000 }, 994, "NotYet: the token is not valid yet"],
+          [{ exp: 1000 }, 1004, TAKEN],
+          [{ exp: 1000 }, 1005, "Expired: the token has expired"],
+          [{ iat: 1000 }, 1, TAKEN]
+        ]
+        for (const [claims, at, expected] of times) {
+          yield* TestClock.setTime(at * 1000)
+          expect(yield* outcome(defaults(make({ ...ada, ...claims }))), `${JSON.stringify(claims)} at ${at}`).toBe(
+            expected
+          )
+        }
+        yield* TestClock.setTime(1_060_000)
+        const keys = { ...HMAC, leeway: "1m" }
+        expect(yield* outcome(connection(make({ ...ada, exp: 1001 }), keys))).toBe(TAKEN)
+        expect(yield* outcome(connection(make({ ...ada, exp: 1000 }), keys))).toBe("Expired: the token has expired")
+        expect(yield* outcome(connection(make({ ...ada, nbf: 1120 }), keys))).toBe(TAKEN)
+        // What it says of its end is not moved.
+        expect((yield* connection(make({ ...ada, exp: 1001 }), keys)).expiresAt).toBe(1001)
+      })
   )
 })
 
@@ -282,12 +319,14 @@ describe("Auth, audience and issuer", () => {
         expect(yield* outcome(connection(make({ ...right, aud }), keys))).toBe(TAKEN)
       }
       const wrong: ReadonlyArray<readonly [object, string]> = [
-        [{ aud: undefined }, 'the token has no claim "aud", and client.token.audience is set'],
-        [{ iss: undefined }, 'the token has no claim "iss", and client.token.issuer is set'],
-        ...["them", "", "US", ["them"], [], 1, null, { us: "us" }].map(
+        ...[undefined, null].flatMap((absent): ReadonlyArray<readonly [object, string]> => [
+          [{ aud: absent }, 'the token has no claim "aud", and client.token.audience is set'],
+          [{ iss: absent }, 'the token has no claim "iss", and client.token.issuer is set']
+        ]),
+        ...["them", "", "US", ["them"], [], 1, { us: "us" }].map(
           (aud) => [{ aud }, 'the claim "aud" of the token is not client.token.audience'] as const
         ),
-        ...["https://id.example/", "", ["https://id.example"], null].map(
+        ...["https://id.example/", "", ["https://id.example"]].map(
           (iss) => [{ iss }, 'the claim "iss" of the token is not client.token.issuer'] as const
         )
       ]

@@ -27,13 +27,13 @@ const DEFAULTS: ReadonlyArray<[string, object]> = [
   ["connect", { token: "", name: "", version: "", headers: {}, subs: {} }],
   ["subscribe", SUBSCRIBE],
   ["unsubscribe", { channel: "" }],
-  ["publish", { channel: "" }],
+  ["publish", { channel: "", type: 0, key: "", removed: false }],
   ["rpc", { method: "" }],
   ["presence", { channel: "" }],
   ["presence_stats", { channel: "" }],
   ["history", { channel: "", limit: 0, reverse: false }],
   ["refresh", { token: "" }],
-  ["sub_refresh", { channel: "", token: "" }],
+  ["sub_refresh", { channel: "", token: "", type: 0 }],
   ["ping", {}],
   ["send", {}]
 ]
@@ -83,7 +83,11 @@ describe("Command.decodeLine", () => {
       }
     ],
     ["unsubscribe", '{"channel":"__proto__"}', { channel: "__proto__" }],
-    ["publish", '{"channel":"a:b"}', { channel: "a:b" }],
+    [
+      "publish",
+      '{"channel":"a:b","type":1,"key":"k","removed":true}',
+      { channel: "a:b", type: 1, key: "k", removed: true }
+    ],
     ["rpc", '{"method":"m"}', { method: "m" }],
     ["presence", '{"channel":"c"}', { channel: "c" }],
     ["presence_stats", '{"channel":"c"}', { channel: "c" }],
@@ -93,7 +97,7 @@ describe("Command.decodeLine", () => {
       { channel: "c", limit: -1, since: { offset: 1, epoch: "e" }, reverse: true }
     ],
     ["refresh", '{"token":"t"}', { token: "t" }],
-    ["sub_refresh", '{"channel":"c","token":"t"}', { channel: "c", token: "t" }]
+    ["sub_refresh", '{"channel":"c","token":"t","type":2}', { channel: "c", token: "t", type: 2 }]
   ])("reads the fields of %s", (method, fields, params) => {
     expect(read(`{"${method}":${fields},"id":1}`)).toEqual({ method, id: 1, params, data: undefined })
   })
@@ -138,7 +142,7 @@ describe("Command.decodeLine", () => {
 
   it("takes the last of two members of one name, as JSON does", () => {
     const line = '{"id":1,"publish":{"channel":"a","data":1},"id":2,"publish":{"data":2,"channel":"b","data":3}}'
-    expect(read(line)).toEqual({ method: "publish", id: 2, params: { channel: "b" }, data: "3" })
+    expect(read(line)).toMatchObject({ method: "publish", id: 2, params: { channel: "b" }, data: "3" })
   })
 
   it.each<[string, string]>([
@@ -148,7 +152,6 @@ describe("Command.decodeLine", () => {
     ["connect", '{"name":{}}'],
     ["connect", '{"subs":[]}'],
     ["connect", '{"subs":{"a":true}}'],
-    ["connect", '{"subs":{"a":null}}'],
     ["connect", '{"subs":{"a":{"recover":1}}}'],
     ["connect", '{"subs":{"a":{"offset":-1}}}'],
     ["connect", '{"subs":{"a":{},"b":{"epoch":1}}}'],
@@ -251,6 +254,39 @@ describe("Command.decodeLine, other lines", () => {
   it.each(["novelty", "__proto__", "constructor", "toString", "Connect", ""])("knows no method %j", (name) => {
     expect(read(`{"id":3,${JSON.stringify(name)}:{}}`)).toEqual({ method: "unknown", id: 3, name })
   })
+
+  it("takes null for an absent member wherever one may be absent", () => {
+    expect(read('{"id":4,"publish":null,"presence_stats":{"channel":"a"}}')).toMatchObject({
+      method: "presence_stats",
+      params: { channel: "a" }
+    })
+    const { params } = read('{"id":1,"connect":{"headers":{"a":null,"b":"c"},"subs":{"a":null,"b":{"offset":2}}}}') as {
+      params: { subs: Command.Subs }
+    }
+    expect(Command.recoveryOf(params.subs, "a")).toEqual({ recover: false, offset: 0, epoch: "" })
+    expect(Command.recoveryOf(params.subs, "b")).toEqual({ recover: false, offset: 2, epoch: "" })
+  })
+
+  it.each<[string, number, number]>([
+    ["9007199254740993", Number.MAX_SAFE_INTEGER, 0],
+    [String(2n ** 64n - 1n), Number.MAX_SAFE_INTEGER, 0],
+    ["7", 7, -1],
+    ["7", 7, -(2 ** 63)]
+  ])("takes the whole numbers of 64 bits that client.proto has: offset %s", (offset, as, flag) => {
+    expect(read(`{"id":1,"subscribe":{"offset":${offset},"flag":${flag},"type":${flag}}}`)).toMatchObject({
+      params: { offset: as, flag: Math.max(flag, Number.MIN_SAFE_INTEGER) }
+    })
+    expect(read(`{"id":1,"history":{"since":{"offset":${offset}}}}`)).toMatchObject({
+      params: { since: { offset: as } }
+    })
+  })
+
+  it.each(['{"offset":1e300}', '{"offset":36893488147419103232}', '{"flag":1e300}', '{"flag":0.5}', '{"type":1e400}'])(
+    "refuses numbers of more than 64 bits: %s",
+    (fields) => {
+      expect(problem(`{"id":1,"subscribe":${fields}}`)).toBe("subscribe: a field has a wrong type")
+    }
+  )
 
   it("answers a command without a method by its id, and refuses one without either", () => {
     expect(read('{"id":3}')).toEqual({ method: "unknown", id: 3, name: "" })

@@ -106,7 +106,7 @@ const scenarios: Readonly<Record<number, Scenario>> = {
   3004: ends(behindConnect('{"send":{"data":2}}')),
   3005: ends({
     token: token({ sub: "ada", exp: inSeconds(600) }),
-    ...behindConnect(JSON.stringify({ id: 9, refresh: { token: token({ sub: "ada", exp: inSeconds(-1) }) } }))
+    ...behindConnect(JSON.stringify({ id: 9, refresh: { token: token({ sub: "ada", exp: inSeconds(-60) }) } }))
   }),
   3008: ({ ws, servers }) =>
     Effect.gen(function* () {

@@ -35,6 +35,24 @@ describe("Entry.join", () => {
     expect([offsets(empty.publications), empty.isRecovered]).toEqual([[7, 8], true])
   })
 
+  it("an empty epoch is that of any stream, for what is read, for what is remembered, and while this instance is behind", () => {
+    const joined = entryAt(5).join(subscription().one, since(3, ""), page(5, range(4, 5)))
+    expect([offsets(joined.publications), joined.isRecovered]).toEqual([[4, 5], true])
+    expect(joined.position).toEqual({ epoch: "e", offset: 5 })
+    const begun = entryAt(2).join(subscription().one, since(0, ""), page(2, range(1, 2)))
+    expect([offsets(begun.publications), begun.isRecovered]).toEqual([[1, 2], true])
+    expect(entryAt(5).join(subscription().one, since(6, ""), page(5)).isRecovered).toBe(false)
+    expect(entryAt(5).join(subscription().one, since(3, ""), page(5, [at(5)])).isRecovered).toBe(false)
+
+    const entry = entryAt(5)
+    expect(entry.isAbreast(page(7), since(6, ""))).toBe(false)
+    expect(entry.isAbreast(page(7), since(5, ""))).toBe(true)
+    expect(entry.remember({ epoch: "", offset: 3 }, range(4, 5))).toBeDefined()
+    expect([entry.recalls({ epoch: "", offset: 3 }), entry.recalls({ epoch: "", offset: 2 })]).toEqual([true, false])
+    const recalled = entry.join(subscription().one, since(4, ""), undefined)
+    expect([offsets(recalled.publications), recalled.isRecovered]).toEqual([[5], true])
+  })
+
   it("nothing missed: recovered, with nothing", () => {
     expect(entryAt(5).join(subscription().one, since(5), page(5))).toMatchObject({
       publications: [],

@@ -17,15 +17,24 @@ describe("the command history", () => {
       yield* server.publisher.publishRaw("kept:x", { data: '{"n": 1e400}', json: true }, { tags: { kind: "raw" } })
       const read = (params: object) => Effect.map(ask("history", { channel: "kept:x", ...params }), (r) => r["history"])
       const position = yield* read({})
-      expect(position).toEqual({ epoch: expect.any(String) as string, offset: 5 })
+      expect(position).toEqual({ publications: [], epoch: expect.any(String) as string, offset: 5 })
+      expect((yield* ask("history", { channel: "kept:new" }))["error"].code).toBe(103)
+      yield* ask("subscribe", { channel: "kept:new" })
+      expect((yield* ask("history", { channel: "kept:new" }))["history"]).toEqual({
+        publications: [],
+        epoch: expect.any(String) as string,
+        offset: 0
+      })
       const offsets = (params: object) =>
-        Effect.map(read(params), (page) => (page.publications ?? []).map(({ offset }: { offset: number }) => offset))
+        Effect.map(read(params), (page) => page.publications.map(({ offset }: { offset: number }) => offset))
       const { epoch } = position
       expect(yield* offsets({ limit: -1 })).toEqual([1, 2, 3, 4, 5])
       expect(yield* offsets({ limit: 2 })).toEqual([1, 2])
       expect(yield* offsets({ limit: 2, reverse: true })).toEqual([5, 4])
       expect(yield* offsets({ limit: 2, since: { epoch, offset: 2 } })).toEqual([3, 4])
       expect(yield* offsets({ limit: 9, since: { offset: 3 } })).toEqual([4, 5])
+      expect(yield* offsets({ limit: 9, since: { offset: 0, epoch: null } })).toEqual([1, 2, 3, 4, 5])
+      expect(yield* offsets({ limit: 9, since: { offset: 2 ** 63 } })).toEqual([])
       expect(yield* offsets({ limit: 2, reverse: true, since: { epoch, offset: 3 } })).toEqual([2, 1])
       expect(yield* offsets({ limit: 9, since: { epoch, offset: 5 } })).toEqual([])
       expect(

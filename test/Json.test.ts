@@ -63,11 +63,13 @@ describe("Json.data", () => {
 describe("Json.publication", () => {
   it("leaves out what is not there", () => {
     expect(Json.publication({ data: "1", json: true })).toBe('{"data":1}')
-    expect(Json.publication({ data: "1", json: true, info: INFO })).toBe('{"data":1,"info":{"client":"c"}}')
+    expect(Json.publication({ data: "1", json: true, info: INFO })).toBe('{"data":1,"info":{"user":"","client":"c"}}')
   })
 
-  it("leaves out zero values: no user, offset 0, no tags", () => {
-    expect(Json.publication({ data: "0", json: true, info: { client: "", user: "" } })).toBe('{"data":0,"info":{}}')
+  it("has user and client of the publisher, also where they are empty; leaves out offset 0 and no tags", () => {
+    expect(Json.publication({ data: "0", json: true, info: { client: "", user: "" } })).toBe(
+      '{"data":0,"info":{"user":"","client":""}}'
+    )
     expect(Json.publication({ data: "0", json: true, offset: 0 })).toBe('{"data":0}')
     expect(Json.publication({ data: "0", json: true, tags: {} })).toBe('{"data":0}')
   })
@@ -91,7 +93,7 @@ describe("Json.publication", () => {
 describe("Json.push", () => {
   it.each(["lobby", "__proto__", "constructor", 'a"b\\', "\u2028", "🎺", "{}"])("names the channel %j", (channel) => {
     const text = Json.push(channel, Publication.fromText("hi", INFO))
-    expect(JSON.parse(text)).toEqual({ push: { channel, pub: { data: "hi", info: { client: "c" } } } })
+    expect(JSON.parse(text)).toEqual({ push: { channel, pub: { data: "hi", info: { user: "", client: "c" } } } })
   })
 
   it.prop(
@@ -112,7 +114,7 @@ describe("Json.push", () => {
       expect(push.pub.offset).toBe(7)
       expect(JSON.stringify(push.pub.data)).toBe(JSON.stringify(JSON.parse(data)))
       expect(Object.entries(push.pub.tags)).toEqual(Object.entries(tags))
-      expect([push.pub.info.client ?? "", push.pub.info.user ?? ""]).toEqual([info.client, info.user])
+      expect([push.pub.info.client, push.pub.info.user]).toEqual([info.client, info.user])
       expect(JSON.stringify(push.pub.info.conn_info)).toBe(JSON.stringify(JSON.parse(info.connInfo)))
       expect(JSON.stringify(push.pub.info.chan_info)).toBe(JSON.stringify(JSON.parse(info.chanInfo)))
     }
@@ -200,12 +202,21 @@ describe("Json.subscribeResult", () => {
 })
 
 describe("Json.historyResult", () => {
-  it("tells the position, and the publications where there are any", () => {
-    expect(Json.historyResult(POSITION, [])).toBe('{"epoch":"e\\"1","offset":7}')
-    expect(Json.historyResult({ epoch: "e", offset: 0 }, [])).toBe('{"epoch":"e"}')
+  it("has publications, epoch and offset, also where they are empty or 0", () => {
+    expect(Json.historyResult(POSITION, [])).toBe('{"publications":[],"epoch":"e\\"1","offset":7}')
+    expect(Json.historyResult({ epoch: "e", offset: 0 }, [])).toBe('{"publications":[],"epoch":"e","offset":0}')
     expect(Json.historyResult(POSITION, ['{"data":1e400,"offset":6}', '{"data":2,"offset":7}'])).toBe(
       '{"publications":[{"data":1e400,"offset":6},{"data":2,"offset":7}],"epoch":"e\\"1","offset":7}'
     )
+  })
+})
+
+describe("Json.presenceResult and Json.presenceStatsResult", () => {
+  it("have presence, user, client and both numbers, also where they are empty or 0", () => {
+    expect(Json.presenceResult([])).toBe('{"presence":{}}')
+    expect(Json.presenceResult([{ client: "c", user: "" }])).toBe('{"presence":{"c":{"user":"","client":"c"}}}')
+    expect(Json.presenceStatsResult(0, 0)).toBe('{"num_clients":0,"num_users":0}')
+    expect(Json.presenceStatsResult(2, 1)).toBe('{"num_clients":2,"num_users":1}')
   })
 })
 

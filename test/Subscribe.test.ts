@@ -56,18 +56,25 @@ describe("subscribe", () => {
           })
         const { epoch } = yield* recover({})
         const whole = yield* recover({ epoch, offset: 3 })
-        expect(whole).toMatchObject({ was_recovering: true, recovered: true, offset: 8, epoch })
+        // The place asked from: the client moves on as it applies what it missed.
+        expect(whole).toMatchObject({ was_recovering: true, recovered: true, offset: 3, epoch })
         expect(whole.publications).toEqual([4, 5, 6, 7, 8].map((data) => ({ data, offset: data })))
         expect(yield* recover({ epoch, offset: 8 })).toEqual({
           ...whole,
+          offset: 8,
           publications: undefined
         })
         const said = { recoverable: true, positioned: true, was_recovering: true, offset: 8, epoch }
         expect(yield* recover({ epoch, offset: 2 })).toEqual(said)
         expect(yield* recover({ epoch, offset: 9 })).toEqual(said)
         expect(yield* recover({ epoch: "another", offset: 8 })).toEqual(said)
-        expect(yield* recover({ offset: 8 })).toEqual(said)
-        expect(valuesOf(server.metrics.recoveries)).toEqual({ recovered: 2, unrecovered: 5 })
+        // An empty epoch, or none, is that of any stream.
+        expect(yield* recover({ offset: 3 })).toEqual(whole)
+        expect(yield* recover({ offset: 3, epoch: null })).toEqual(whole)
+        expect(yield* recover({ offset: 8, epoch: "" })).toEqual({ ...whole, offset: 8, publications: undefined })
+        expect(yield* recover({ offset: 9, epoch: "" })).toEqual(said)
+        expect(yield* recover({ offset: 2 ** 63 })).toEqual(said)
+        expect(valuesOf(server.metrics.recoveries)).toEqual({ recovered: 5, unrecovered: 6 })
       })
   )
 
@@ -91,6 +98,10 @@ describe("subscribe", () => {
     Effect.gen(function* () {
       const server = yield* Server.start({ config: { channel } })
       const { ask } = yield* raw(server)
+      // What is recovered from the beginning of whatever stream there is, is no such position.
+      const begun = { channel: "kept:new", recover: true, epoch: "", flag: 3 }
+      expect((yield* ask("subscribe", begun))["subscribe"]).toMatchObject({ recovered: true })
+      yield* ask("unsubscribe", { channel: "kept:new" })
       const lost = { channel: "kept:x", recover: true, epoch: "another", flag: 3 }
       expect((yield* ask("subscribe", lost))["error"]).toEqual({ code: 112, message: "unrecoverable position" })
       expect(server.metrics.subscriptions.value).toBe(0)
@@ -224,11 +235,34 @@ describe("server-side subscriptions", () => {
           "subscribed bare:b false undefined",
           'kept:a "live"',
           'bare:b "live"',
-          "subscribed kept:a true 4",
+          "subscribed kept:a true 3",
           "subscribed bare:b false undefined",
           'kept:a "missed"'
         ].toSorted()
       )
+    })
+  )
+
+  live("recover from the beginning, and from any offset, with an empty epoch in subs of connect", () =>
+    Effect.gen(function* () {
+      const server = yield* start()
+      yield* publishAll(server, "kept:a", 3)
+      const recover = (since: object) =>
+        Effect.map(
+          raw(server, { subs: { "kept:a": { recover: true, ...since } } }),
+          ({ connected }) => connected["subs"]["kept:a"]
+        )
+      const { epoch, ...all } = yield* recover({})
+      expect(all).toMatchObject({ recovered: true, publications: [{ data: 1 }, { data: 2 }, { data: 3 }] })
+      expect(all.offset).toBe(undefined)
+      expect(yield* recover({ offset: 2, epoch: "" })).toMatchObject({
+        recovered: true,
+        epoch,
+        offset: 2,
+        publications: [{ data: 3, offset: 3 }]
+      })
+      const unrecovered = yield* recover({ offset: 4, epoch: null })
+      expect([unrecovered.recovered, unrecovered.offset]).toEqual([undefined, 3])
     })
   )
 

@@ -21,7 +21,7 @@ const start = (client: object = {}, hooks: Server.Options["hooks"] = {}) =>
   Server.start({
     config: {
       client: {
-        token: { hmac_secret_key: KEY, rsa_public_key: publicKey, audience: "us" },
+        token: { hmac_secret_key: KEY, rsa_public_key: publicKey, audience: "us", leeway: "0s" },
         expired_close_delay: "200ms",
         ...client
       },
@@ -39,7 +39,6 @@ const wrong = (claims: object): ReadonlyArray<readonly [string, string]> => [
   ["whose signature is of the public key", token(claims, publicKey)],
   ["that says RS256 and is signed with the secret", token(claims, KEY, { alg: "RS256" })],
   ["that was tampered with", tampered(token({ ...claims, sub: "eve" }), claims)],
-  ["that is not valid yet", token({ ...claims, nbf: inSeconds(60) })],
   ["for another audience", token({ ...claims, aud: "them" })],
   ["for no audience", token({ ...claims, aud: undefined })],
   ["that is none", "abc"]
@@ -91,17 +90,43 @@ describe("connection tokens", () => {
     })
   )
 
-  live("that have expired are answered with 109, and the client may come back", () =>
+  live("that have expired, or are not valid yet, are answered with 109, and the client may come back", () =>
     Effect.gen(function* () {
       const server = yield* start()
-      const expired = token({ ...ada, exp: inSeconds(-1) })
-      const [answer, code] = yield* refused(server, { token: expired })
-      expect(JSON.parse(answer ?? "")).toEqual({ id: 1, error: { code: 109, message: "token expired" } })
-      expect(code).toBe(3000)
-      const plain = yield* Socket.refusal(`${server.ws}/channels/open:a`, {
-        headers: { Authorization: `Bearer ${expired}` }
-      })
-      expect(plain.status).toBe(401)
+      for (const untimely of [token({ ...ada, exp: inSeconds(-1) }), token({ ...ada, nbf: inSeconds(60) })]) {
+        const [answer, code] = yield* refused(server, { token: untimely })
+        expect(JSON.parse(answer ?? "")).toEqual({ id: 1, error: { code: 109, message: "token expired" } })
+        expect(code).toBe(3000)
+        const plain = yield* Socket.refusal(`${server.ws}/channels/open:a`, {
+          headers: { Authorization: `Bearer ${untimely}` }
+        })
+        expect(plain.status).toBe(401)
+      }
+    })
+  )
+
+  live("with a ttl of more than 32 bits are told a year, in every reply and push, and of null none", () =>
+    Effect.gen(function* () {
+      const server = yield* start()
+      const YEAR = 365 * 24 * 3600
+      for (const exp of [inSeconds(0) * 1000, 1e300, inSeconds(2 * YEAR)]) {
+        const { ask, connected, socket } = yield* raw(server, { token: token({ ...ada, exp }) })
+        expect(connected).toMatchObject({ expires: true, ttl: YEAR })
+        const own = token({ ...ada, channel: "closed:a", exp })
+        const lasting = { expires: true, ttl: YEAR }
+        expect((yield* ask("subscribe", { channel: "closed:a", token: own }))["subscribe"]).toEqual(lasting)
+        expect((yield* ask("sub_refresh", { channel: "closed:a", token: own }))["sub_refresh"]).toEqual(lasting)
+        expect((yield* ask("refresh", { token: token({ ...ada, exp }) }))["refresh"]).toMatchObject(lasting)
+        const about = { user: "ada", client: connected["client"] as string, expiresAt: exp }
+        yield* server.cluster.perform({ type: "refresh", ...about, expired: false })
+        yield* socket.gets(`{"push":{"refresh":{"expires":true,"ttl":${YEAR}}}}`)
+        yield* server.cluster.perform({ type: "subscribe", ...about, channel: "open:a" })
+        yield* socket.gets(`{"push":{"channel":"open:a","subscribe":{"expires":true,"ttl":${YEAR}}}}`)
+      }
+      const { ask, connected } = yield* raw(server, { token: token({ ...ada, exp: null, nbf: null, channels: null }) })
+      expect([connected["expires"], connected["ttl"]]).toEqual([undefined, undefined])
+      const lasting = token({ ...ada, channel: "closed:a", exp: null })
+      expect((yield* ask("subscribe", { channel: "closed:a", token: lasting }))["subscribe"]).toEqual({})
     })
   )
 
@@ -177,7 +202,8 @@ describe("an expired connection", () => {
       const cases = [
         ...wrong(ada).map(([what, one]) => [what, one, 3500] as const),
         ["of another user", token({ ...ada, sub: "eve" }), 3500],
-        ["that has expired", token({ ...ada, exp: inSeconds(-1) }), 3005]
+        ["that has expired", token({ ...ada, exp: inSeconds(-1) }), 3005],
+        ["that is not valid yet", token({ ...ada, nbf: inSeconds(60) }), 3005]
       ] as const
       for (const [what, one, code] of cases) {
         const { socket } = yield* raw(server, { token: token(ada) })
@@ -240,7 +266,8 @@ describe("subscription tokens", () => {
             ["of another user", token({ ...claims, sub: "eve" }), 103],
             ["of no user", token({ ...claims, sub: undefined }), 103],
             ["of a connection", token(ada), 103],
-            ["that has expired", token({ ...claims, exp: inSeconds(-1) }), 109]
+            ["that has expired", token({ ...claims, exp: inSeconds(-1) }), 109],
+            ["that is not valid yet", token({ ...claims, nbf: inSeconds(60) }), 109]
           ] as const
           const { ask } = yield* raw(server, { token: token(ada) })
           for (const [what, one, code] of cases) {
@@ -275,7 +302,7 @@ describe("subscription tokens", () => {
   )
 
   live(
-    "cannot be refreshed with one that has expired (110), is wrong or another's (3500), or without a subscription (103)",
+    "cannot be refreshed with one that has expired (110, temporary), is wrong or another's (3500), or without a subscription (103)",
     () =>
       Effect.gen(function* () {
         const server = yield* start()
@@ -293,9 +320,29 @@ describe("subscription tokens", () => {
         const { ask } = yield* raw(server, { token: token(ada) })
         expect((yield* ask("sub_refresh", { channel: "closed:a", token: token(right) }))["error"].code).toBe(103)
         yield* ask("subscribe", { channel: "closed:a", token: token(right) })
-        const expired = token({ ...right, exp: inSeconds(-1) })
-        expect((yield* ask("sub_refresh", { channel: "closed:a", token: expired }))["error"].code).toBe(110)
+        // Temporary, so that SDKs ask for a new token.
+        for (const untimely of [token({ ...right, exp: inSeconds(-1) }), token({ ...right, nbf: inSeconds(60) })]) {
+          expect((yield* ask("sub_refresh", { channel: "closed:a", token: untimely }))["error"]).toEqual({
+            code: 110,
+            message: "expired",
+            temporary: true
+          })
+        }
       })
+  )
+
+  live("that have expired neither extend a subscription nor clear its end", () =>
+    Effect.gen(function* () {
+      const server = yield* start()
+      const { ask, socket } = yield* raw(server, { token: token(ada) })
+      const brief = token({ ...right, exp: inSeconds(2) })
+      expect((yield* ask("subscribe", { channel: "closed:a", token: brief }))["subscribe"]).toMatchObject({
+        expires: true
+      })
+      const expired = token({ ...right, exp: inSeconds(-1) })
+      expect((yield* ask("sub_refresh", { channel: "closed:a", token: expired }))["error"].code).toBe(110)
+      yield* socket.gets('{"push":{"channel":"closed:a","unsubscribe":{"code":2501')
+    })
   )
 
   live("a subscription that the server has made and that expires ends the connection with 3006", () =>

@@ -11,11 +11,16 @@ export default {
   server: server({ ...NAMESPACE, history_size: 100, history_ttl: "300s", force_recovery: true }),
   // `position` is the last one that the client knows: asks for what it has missed since.
   greet,
-  // The position is the stream's top; what was missed up to there is in the same frame.
+  // What was missed is in the same frame: after it the client is at the last of it.
   hear: (text, room, position) => {
     const { subscribed, ...heard } = hear(text, room, position)
     if (subscribed === undefined) return heard
     const { epoch, offset = 0, publications = [], recovered = false } = subscribed
-    return { ...heard, position: { offset, epoch }, recovered, missed: publications.length }
+    return {
+      ...heard,
+      position: { offset: publications.at(-1)?.offset ?? offset, epoch },
+      recovered,
+      missed: publications.length
+    }
   }
 }

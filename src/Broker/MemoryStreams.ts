@@ -168,7 +168,7 @@ export class MemoryStreams {
 
 /** The publications of a stream in a range. They have no holes, so offsets are indices. */
 const select = (stream: Stream, { since, limit, maxBytes, reverse = false, whole = false }: History.Range) => {
-  if (since !== undefined && since.epoch !== "" && since.epoch !== stream.epoch) return []
+  if (since !== undefined && !History.countsIn(since, stream.epoch)) return []
   const { publications, offset } = stream
   const first = offset - publications.length + 1
   const index = (at: number): number => Math.min(Math.max(at - first, 0), publications.length)

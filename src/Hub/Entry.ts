@@ -221,7 +221,8 @@ export class Entry {
   /** Whether all that was delivered since a position is at hand. */
   #covers(since: History.Position): boolean {
     const delivered = this.#delivered
-    if (delivered === undefined || this.#tail === undefined || since.epoch !== delivered.epoch) return false
+    if (delivered === undefined || this.#tail === undefined) return false
+    if (!History.countsIn(since, delivered.epoch)) return false
     return since.offset <= delivered.offset && since.offset >= this.#tail.start(delivered)
   }
 
@@ -270,7 +271,7 @@ export class Entry {
   isAbreast(page: History.Page, want: Want): boolean {
     const delivered = this.#delivered
     if (delivered?.epoch !== page.epoch) return false
-    if (want === undefined || !("since" in want) || want.since.epoch !== page.epoch) return true
+    if (want === undefined || !("since" in want) || !History.countsIn(want.since, page.epoch)) return true
     return want.since.offset <= delivered.offset || want.since.offset > page.offset
   }
 
@@ -300,7 +301,7 @@ export class Entry {
     const missed =
       known[0]?.offset === want.since.offset + 1 ? known : known.filter(({ offset = 0 }) => offset > want.since.offset)
     const isRecovered =
-      want.since.epoch === position.epoch &&
+      History.countsIn(want.since, position.epoch) &&
       want.since.offset <= page.offset &&
       want.since.offset + missed.length === position.offset &&
       History.isContiguous(missed, want.since.offset) &&

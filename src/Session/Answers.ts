@@ -72,7 +72,8 @@ export class Answers {
     this.#outlet.end(Codes.tooManyErrors, `client.error_limit is ${error_limit}`)
   }
 
-  #error(id: number, error: Codes.ErrorCode): void {
+  #error(id: number, refusal: Codes.ErrorCode): void {
+    const error = Codes.forReply(refusal)
     this.#services.metrics.errors(error.code).add()
     this.#outlet.send(Json.error(id, error))
   }

@@ -58,6 +58,9 @@ export interface Commands {
 
 type Carried = Exclude<Command.Command, { method: "connect" }>
 
+/** Whether it is for a map (`client.proto`, `PublishRequest`); as an ordinary publication it would be something else. */
+const isForMap = ({ params: { key, removed, type } }: Of<"publish">): boolean => type !== 0 || key !== "" || removed
+
 const invalid = (
   { answers }: Asker,
   { id }: Of<"publish">,
@@ -189,6 +192,7 @@ export const make = (services: Services): Commands => {
   const subRefresh = (asker: Asker, command: Of<"sub_refresh">) =>
     onChannel(asker, command, (channel, what) => {
       const { id, params } = command
+      if (params.type !== 0) return asker.answers.refuse(id, Codes.notAvailable, what, "no keys are tracked")
       if (!asker.subscriptions.has(channel))
         return asker.answers.refuse(id, Codes.permissionDenied, what, "not subscribed")
       return Effect.flatMap(hooks.onSubRefresh({ client: asker.info(), channel, token: params.token }), (refreshed) =>
@@ -214,6 +218,7 @@ export const make = (services: Services): Commands => {
       const { id, data } = command
       const { answers, subscriptions } = asker
       if (data === undefined) return answers.refuse(id, Codes.badRequest, what, "no data")
+      if (isForMap(command)) return answers.refuse(id, Codes.notAvailable, what, "there are no maps to publish to")
       return Effect.zipRight(
         mayPublish(asker, channel, data, deciding),
         Effect.suspend(() =>
@@ -229,7 +234,8 @@ export const make = (services: Services): Commands => {
     const { data } = command
     const { channel } = command.params
     // What is refused is logged, in a fiber.
-    if (data === undefined || Either.isLeft(ServerConfig.parseChannel(config, channel))) return false
+    if (data === undefined || isForMap(command)) return false
+    if (Either.isLeft(ServerConfig.parseChannel(config, channel))) return false
     if (value(mayPublish(asker, channel, data, deciding)) === undefined) return false
     const publication = Publication.fromJson(data, asker.subscriptions.infoIn(channel))
     return publisher.unsafePublishRaw(channel, publication, new Publish(asker, command, turn))

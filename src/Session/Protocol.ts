@@ -30,7 +30,8 @@ import {
   type Session,
   type Task,
   ttl,
-  type Turn
+  type Turn,
+  wholeSeconds
 } from "../Session.ts"
 import * as Tracing from "../Tracing.ts"
 import { version } from "../version.ts"
@@ -137,7 +138,7 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
     const result = Json.connectResult({
       client: this.outlet.id,
       version,
-      ping: Math.max(1, Math.round(Duration.toSeconds(this.#shared.config.client.ping_interval))),
+      ping: wholeSeconds(Math.round(Duration.toSeconds(this.#shared.config.client.ping_interval))),
       node: this.#shared.node,
       data,
       ttl: ttl(this.#shared, this.#expiresAt),

@@ -97,7 +97,7 @@ export const unsubscribe = (
     return Effect.as(
       Effect.zipLeft(
         left,
-        Effect.sync(() => outlet.send(Json.unsubscribePush(channel, why)))
+        Effect.sync(() => outlet.send(Json.unsubscribePush(channel, Codes.forPush(why))))
       ),
       true
     )

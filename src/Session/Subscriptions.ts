@@ -243,6 +243,8 @@ export class Subscriptions implements Subscriber {
       this.#services.hub.leave(channel, subscription)
       return Either.left(refusal)
     }
+    // A client that recovers moves on by applying what was missed: one whose handler throws is not past it.
+    const place = recovered && position !== undefined ? { epoch: position.epoch, offset: asked.offset } : position
     const { data, expiresAt, info } = granted
     this.#open.set(channel, { subscription, side, info, expiresAt })
     if (expiresAt !== undefined) this.#expires(channel)
@@ -250,10 +252,10 @@ export class Subscriptions implements Subscriber {
       Json.subscribeResult({
         recoverable,
         positioned,
-        position: positioned ? position : undefined,
+        position: positioned ? place : undefined,
         wasRecovering: asked.recover,
         recovered,
-        publications: recovered ? replay.list : "",
+        publications: recovered ? replay.list : Json.list([]),
         ttl: ttl(this.#services, expiresAt),
         data
       })

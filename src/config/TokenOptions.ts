@@ -1,7 +1,9 @@
 /** The options `client.token`: which tokens are taken. */
+import * as Duration from "effect/Duration"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as Text from "./Duration.ts"
 import * as Option from "./Option.ts"
 import * as PublicKey from "./PublicKey.ts"
 
@@ -36,6 +38,11 @@ export const options = {
     "verifies tokens of the algorithm of its curve, ES256, ES384 or ES512; the PEM of a key on P-256, P-384 or P-521, in which `\\n` may stand for a line end",
     "the PEM of an EC public key on P-256, P-384 or P-521"
   ),
+  leeway: Option.make(Text.FromText.pipe(Schema.lessThanOrEqualToDuration("10 minutes")), Duration.seconds(5), {
+    kind: "text",
+    doc: "by how much the clocks of who signs tokens and of this server may differ: a token is accepted so long before its `nbf` and after its `exp`",
+    expected: 'a duration from 0 to "10m"'
+  }),
   audience: text("the `aud` that a token must have"),
   issuer: text("the `iss` that a token must have")
 } as const

@@ -31,12 +31,21 @@ const read = (request: HttpServerRequest.HttpServerRequest): Effect.Effect<strin
       : Method.malformed(`the body is ${problem}`)
   )
 
-/** A method without arguments needs no body. */
+/** A method without arguments needs no body, and `null` is none. */
 const parse = (text: string): Either.Either<unknown, Method.Refused> =>
   Either.try({
-    try: (): unknown => JSON.parse(text === "" ? "{}" : text),
+    try: (): unknown => JSON.parse(text === "" ? "{}" : text) ?? {},
     catch: () => Method.malformed("the body is not JSON")
   })
+
+/** What a caller of the reference server tells it to answer errors with another status than 200 with. */
+const ERROR_MODE = "x-centrifugo-error-mode"
+
+/** A caller that looks at the status alone would take every error for a success. */
+const checkMode = ({ headers }: HttpServerRequest.HttpServerRequest): Either.Either<void, Method.Refused> =>
+  headers[ERROR_MODE] === "transport"
+    ? Either.left(Method.malformed(`${ERROR_MODE}: transport is not available; errors are answered with status 200`))
+    : Either.void
 
 /** Carries a method out; what is wrong in it is no reason to take the others of a batch down. */
 const safely =
@@ -78,6 +87,7 @@ export const layer = HttpApiBuilder.group(Api.Api, "server", (handlers) =>
       const count = metrics.apiRequests(name)
       return ({ request }: { readonly request: HttpServerRequest.HttpServerRequest }) =>
         Effect.gen(function* () {
+          yield* checkMode(request)
           const text = yield* read(request)
           const body = yield* parse(text)
           const result = yield* method({ text, body, maxBytes: services.config.client.reply_max_size })

@@ -51,9 +51,6 @@ export const monotonic: Effect.Effect<number> = Effect.map(clocks, (clock) => cl
 /** The wall clock now, in milliseconds of Unix time. */
 export const wall: Effect.Effect<number> = Effect.map(clocks, (clock) => clock.wall())
 
-/** The wall clock now. */
-export const wallDate: Effect.Effect<Date> = Effect.map(wall, (millis) => new Date(millis))
-
 /** Milliseconds since the first step. */
 const elapsed = Schedule.makeWithState<number | undefined, unknown, number>(undefined, (now, _, began) =>
   Effect.map(monotonic, (at) => [began ?? at, at - (began ?? at), Decision.continueWith(Interval.after(now))] as const)

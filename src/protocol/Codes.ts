@@ -68,6 +68,16 @@ export const permissionDeniedDisconnect: Disconnect = { code: 3507, reason: "per
 export const notAvailableDisconnect: Disconnect = { code: 3508, reason: "not available" }
 export const tooManyErrors: Disconnect = { code: 3509, reason: "too many errors" }
 
+/** Whether a number is what `client.proto` has for a code: 32 bits, without a sign. */
+const isCode = (code: number): boolean => Number.isInteger(code) && code > 0 && code < 2 ** 32
+
+/** What a reply can carry of an error: one whose code is none, as a hook may give it, is 100. */
+export const forReply = (error: ErrorCode): ErrorCode => (isCode(error.code) ? error : internal)
+
+/** What a push can carry of the end of a subscription: one whose code is none is 2000. */
+export const forPush = (why: Unsubscribe): Unsubscribe =>
+  isCode(why.code) ? why : { code: serverUnsubscribe.code, reason: why.reason }
+
 /** Closes of RFC 6455, section 7.4.1. */
 export const unsupportedData: Disconnect = { code: 1003, reason: "text frames only" }
 export const publishFailed: Disconnect = { code: 1011, reason: "publish failed" }

@@ -1,7 +1,8 @@
 /**
  * Commands of the client protocol (centrifugal/protocol, `client.proto`,
  * version 2) and how they are read from a frame. Unknown fields are ignored,
- * missing numbers are 0, `data` is kept as the text that came.
+ * missing numbers are 0, `null` is a field that is missing, but for `data`, which
+ * is kept as the text that came.
  */
 import * as Either from "effect/Either"
 import * as Predicate from "effect/Predicate"
@@ -25,7 +26,7 @@ export type Subs = Readonly<Record<string, unknown>>
 
 /** From where a client recovers a server-side subscription. */
 export const recoveryOf = (subs: Subs, channel: string): Values<typeof recovery> => {
-  const values = read(recovery, Object.hasOwn(subs, channel) ? subs[channel] : {})
+  const values = read(recovery, (Object.hasOwn(subs, channel) ? subs[channel] : null) ?? {})
   if (values === WRONG) throw new TypeError("not checked")
   return values
 }
@@ -51,12 +52,17 @@ export const methods = {
     positioned: flag("asks for a positioned subscription, which is told of a gap"),
     recoverable: flag("asks for a recoverable subscription"),
     join_leave: flag("asks for joins and leaves"),
-    flag: natural("2: a position that cannot be recovered from is error 112; other bits are ignored"),
-    type: natural("kind of subscription; any but 0, a stream, is not available: error 108"),
+    flag: integer("2: a position that cannot be recovered from is error 112; other bits are ignored"),
+    type: integer("kind of subscription; any but 0, a stream, is not available: error 108"),
     tf: anything("filter by tags; not available: error 108")
   },
   unsubscribe: { channel },
-  publish: { channel },
+  publish: {
+    channel,
+    type: integer("kind of publication; any but 0, for a stream, is not available: error 108"),
+    key: text("of a publication to a map; not available: error 108"),
+    removed: flag("removes a key of a map; not available: error 108")
+  },
   rpc: { method: text("what is called") },
   presence: { channel },
   presence_stats: { channel },
@@ -67,7 +73,11 @@ export const methods = {
     reverse: flag("from the newest to the oldest")
   },
   refresh: { token: text("a new connection token") },
-  sub_refresh: { channel, token: text("a new subscription token") },
+  sub_refresh: {
+    channel,
+    token: text("a new subscription token"),
+    type: integer("any but 0, a refresh, is not available: error 108")
+  },
   ping: {},
   send: {}
 } as const
@@ -111,10 +121,15 @@ const MAX_ID = 2 ** 32 - 1
 const parseJson = (line: string): Either.Either<unknown, string> =>
   Either.try({ try: (): unknown => JSON.parse(line), catch: () => "malformed JSON" })
 
-/** The first member that is a method. */
+/** The first member that is a method; one that is `null` only where there is no other. */
 const methodOf = (parsed: Readonly<Record<string, unknown>>): keyof Methods | undefined => {
-  for (const name in parsed) if (name !== "id" && Object.hasOwn(methods, name)) return name as keyof Methods
-  return undefined
+  let absent: keyof Methods | undefined
+  for (const name in parsed) {
+    if (name === "id" || !Object.hasOwn(methods, name)) continue
+    if (parsed[name] !== null) return name as keyof Methods
+    absent ??= name as keyof Methods
+  }
+  return absent
 }
 
 /** What a line says that has no known method. */

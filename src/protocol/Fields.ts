@@ -5,6 +5,7 @@
  * By hand: for a `subscribe` a Schema takes 5 µs, and 90 while the code is not
  * compiled yet, as in a storm after a restart; this takes 1.6 and 8.
  */
+import { identity } from "effect/Function"
 import * as Predicate from "effect/Predicate"
 
 /** A value that a field cannot have. */
@@ -34,28 +35,39 @@ export type Values<F extends Fields> = {
 type Value<F> = F extends Field<infer A> ? A : never
 
 const field =
-  <A>(type: string, fallback: A, is: (value: unknown) => boolean) =>
+  <A>(type: string, fallback: A, is: (value: unknown) => boolean, as: (value: A) => A = identity) =>
   (description: string): Field<A> => ({
     type,
     description,
     fallback,
-    read: (value) => (is(value) ? (value as A) : WRONG)
+    read: (value) => (is(value) ? as(value as A) : WRONG)
   })
+
+// As numbers of JavaScript, the greatest whole numbers of 64 bits are the powers of 2 above them.
+const isWhole =
+  (least: number, most: number) =>
+  (value: unknown): boolean =>
+    typeof value === "number" && Number.isInteger(value) && value >= least && value <= most
+
+/** The nearest number that JavaScript counts with exactly. */
+const exact = (value: number): number => Math.min(Math.max(value, Number.MIN_SAFE_INTEGER), Number.MAX_SAFE_INTEGER)
 
 export const text = field("text", "", Predicate.isString)
 
 export const flag = field("boolean", false, Predicate.isBoolean)
 
-export const integer = field("whole number", 0, Number.isSafeInteger)
+/** 64 bits, with a sign. */
+export const integer = field("whole number", 0, isWhole(-(2 ** 63), 2 ** 63), exact)
 
-export const natural = field("whole number, 0 or more", 0, (value) => Number.isSafeInteger(value) && Number(value) >= 0)
+/** 64 bits, without a sign. No stream has an offset that `exact` would change. */
+export const natural = field("whole number, 0 or more", 0, isWhole(0, 2 ** 64), exact)
 
-/** An object of any names; `is` says which values they may have. */
+/** An object of any names; `is` says which values they may have. A member that is `null` is absent. */
 export const record = <A>(is: (value: unknown) => value is A) =>
-  field<Readonly<Record<string, A>>>(
+  field<Readonly<Record<string, A | null>>>(
     "object",
     Object.freeze({}),
-    (value) => Predicate.isRecord(value) && Object.values(value).every((one) => is(one))
+    (value) => Predicate.isRecord(value) && Object.values(value).every((one) => one === null || is(one))
   )
 
 /** Anything. */

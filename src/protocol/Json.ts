@@ -1,7 +1,10 @@
 /**
  * How the server writes the client protocol: replies and pushes as JSON text,
- * without zero values, with `data` in place. A frame may be split at line
- * feeds by its reader, so none is ever left in raw data.
+ * with `data` in place. Zero values are left out, but for those that
+ * `client.proto` keeps: `user` and `client` of a client, `presence`,
+ * `num_clients`, `num_users`, and everything in the result of `history`. Every
+ * number is within its type there. A reader may split a frame at line feeds, so
+ * none is ever left in raw data.
  */
 import type { Position } from "../History.ts"
 import type { ErrorCode, Unsubscribe } from "./Codes.ts"
@@ -36,14 +39,11 @@ export const object = (members: Readonly<Record<string, string | undefined>>): s
 const and = (members: string, name: string, value: string | undefined): string =>
   value === undefined ? members : members === "" ? `"${name}":${value}` : `${members},"${name}":${value}`
 
-const nonEmpty = (text: string | undefined): string | undefined =>
-  text === undefined || text === "" ? undefined : JSON.stringify(text)
-
 /** Raw JSON on one line. */
 export const raw = (json: string | undefined): string | undefined => (json === undefined ? undefined : oneLine(json))
 
 const clientInfo = (info: ClientInfo): string => {
-  const who = and(and("", "user", nonEmpty(info.user)), "client", nonEmpty(info.client))
+  const who = `"user":${JSON.stringify(info.user)},"client":${JSON.stringify(info.client)}`
   return `{${and(and(who, "conn_info", raw(info.connInfo)), "chan_info", raw(info.chanInfo))}}`
 }
 
@@ -78,10 +78,10 @@ export const page = (publications: ReadonlyArray<Publication>, maxBytes: number)
   return texts
 }
 
-/** A list of values that are JSON text already; nothing for an empty one. */
-export const list = (values: ReadonlyArray<string>): string => (values.length === 0 ? "" : `[${values.join(",")}]`)
+/** A list of values that are JSON text already. */
+export const list = (values: ReadonlyArray<string>): string => `[${values.join(",")}]`
 
-const unlessEmpty = (text: string): string | undefined => (text === "" ? undefined : text)
+const unlessEmpty = (list: string): string | undefined => (list === "[]" ? undefined : list)
 
 const andPosition = (members: string, position: Position | undefined): string => {
   if (position === undefined) return members
@@ -119,10 +119,7 @@ export const presenceResult = (clients: ReadonlyArray<ClientInfo>): string =>
 
 /** The result of `presence_stats`. */
 export const presenceStatsResult = (clients: number, users: number): string =>
-  object({
-    num_clients: clients === 0 ? undefined : String(clients),
-    num_users: users === 0 ? undefined : String(users)
-  })
+  `{"num_clients":${clients},"num_users":${users}}`
 
 const yes = (flag: boolean): string | undefined => (flag ? "true" : undefined)
 
@@ -147,7 +144,7 @@ export const subscribeResult = (result: {
 
 /** The result of `history`; `publications` are JSON text. */
 export const historyResult = (position: Position, publications: ReadonlyArray<string>): string =>
-  `{${andPosition(and("", "publications", unlessEmpty(list(publications))), position)}}`
+  `{"publications":${list(publications)},"epoch":${JSON.stringify(position.epoch)},"offset":${position.offset}}`
 
 /** A reply; `result` is JSON text. */
 export const reply = (id: number, method: string, result: string): string => `{"id":${id},"${method}":${result}}`

@@ -21,9 +21,11 @@ export const meanings: Readonly<Record<Name, string>> = {
   badRequest:
     "a channel name that is empty, too long, or has control characters; `publish` without `data`; in the server API every body that is not what the method takes",
   notAvailable:
-    "`history` where the namespace keeps none, `presence` and `presence_stats` where it keeps none; `rpc` without a hook `onRpc`; a `subscribe` with a `type` or a `tf`",
-  tokenExpired: "`connect` or `subscribe` with a token that has expired; the SDK gets a new one and tries again",
-  expired: "`sub_refresh` with a token that has expired",
+    "`history` where the namespace keeps none, `presence` and `presence_stats` where it keeps none; `rpc` without a hook `onRpc`; a `subscribe` with a `type` or a `tf`, a `publish` with a `type`, a `key` or `removed`, a `sub_refresh` with a `type`; in the server API an option of the reference server that is not there",
+  tokenExpired:
+    "`connect` or `subscribe` with a token that has expired, or is not valid yet; the SDK gets a new one and tries again",
+  expired:
+    "`sub_refresh` with a token that has expired, or is not valid yet; sent as temporary: the subscription goes on until it expires itself, and the SDK gets a new token and tries again",
   tooManyRequests: "a command beyond `client.command_rate`",
   unrecoverable:
     "`history` with a `since` in another stream than the present one; `subscribe` with `flag` 2 from a position that cannot be recovered from",
@@ -36,7 +38,7 @@ export const meanings: Readonly<Record<Name, string>> = {
   serverError:
     "a hook failed in a way of its own, in `connect` or `send`; the client was not let in within `client.stale_close_delay`",
   connectionExpired:
-    "the connection has expired, and was not refreshed within `client.expired_close_delay`; `refresh` with a token that has expired; the server API ended it as expired",
+    "the connection has expired, and was not refreshed within `client.expired_close_delay`; `refresh` with a token that has expired, or is not valid yet; the server API ended it as expired",
   subscriptionExpiredDisconnect:
     "a subscription that the server has made has expired, and was not refreshed within `client.expired_close_delay`",
   slow: "the client took nothing for `client.write_timeout`; its mailbox overflowed with `client.overflow` at `disconnect`; the mailbox of a plain socket in a channel with history overflowed",

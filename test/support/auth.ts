@@ -49,8 +49,9 @@ export const HMAC: Keys = { hmac_secret_key: SECRET }
 export const RSA: Keys = { rsa_public_key: pem(rsa.publicKey) }
 export const EC = (algorithm: keyof typeof ec): Keys => ({ ecdsa_public_key: pem(ec[algorithm].publicKey) })
 
+/** Without leeway, unless `keys` has one: to the second. */
 export const config = (keys: Keys, client: object = {}): ServerConfig.Config =>
-  Either.getOrThrow(ServerConfig.load({ client: { ...client, token: keys } })).config
+  Either.getOrThrow(ServerConfig.load({ client: { ...client, token: { leeway: "0s", ...keys } } })).config
 
 const auth = (keys: Keys, client: object = {}) =>
   Auth.Auth.pipe(Effect.provide(Auth.layer), Effect.provideService(ServerConfig.ServerConfig, config(keys, client)))

@@ -33,7 +33,7 @@ const onPublication = (client, { data: number, offset }) => {
   lookWhetherDone(client)
 }
 
-const onSubscribed = (client, { wasRecovering, recovered, streamPosition }) => {
+const onSubscribed = (client, { wasRecovering, recovered }) => {
   const at = clock()
   if (!client.isSubscribed) {
     client.isSubscribed = true
@@ -41,12 +41,11 @@ const onSubscribed = (client, { wasRecovering, recovered, streamPosition }) => {
     if (clients.length < count) start(first + clients.length)
   } else {
     if (!wasRecovering || !recovered) client.unrecovered++
-    client.recoveries.push({
-      lost: client.lost,
-      open: client.open,
-      at,
-      replayed: (streamPosition?.offset ?? 0) - client.newest
-    })
+    const recovery = { lost: client.lost, open: client.open, at, replayed: 0 }
+    client.recoveries.push(recovery)
+    // What was missed is handed out in the step that says so.
+    const before = client.newest
+    queueMicrotask(() => (recovery.replayed = client.newest - before))
   }
   client.open = undefined
 }

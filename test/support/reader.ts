@@ -134,10 +134,11 @@ export class Reader {
       return
     }
     if (this.position?.epoch !== epoch) this.violations.push("recovered from another epoch")
-    for (const publication of publications) this.#append(publication)
+    // The offset that it asked from: it moves on with each publication.
     if (this.position?.offset !== offset) {
-      this.violations.push(`recovered up to ${this.position?.offset}, but told of ${offset}`)
+      this.violations.push(`recovered from ${this.position?.offset}, but told of ${offset}`)
     }
+    for (const publication of publications) this.#append(publication)
   }
 
   #append({ data, offset }: Pub): void {

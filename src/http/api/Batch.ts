@@ -21,7 +21,8 @@ interface Command {
 
 /** The one method that a command names. */
 const commandOf = (value: unknown, text: string): Command | Method.Refused => {
-  const names = Predicate.isRecord(value) ? Object.keys(value) : []
+  // A member that is `null` is absent.
+  const names = Predicate.isRecord(value) ? Object.keys(value).filter((name) => value[name] !== null) : []
   const [method] = names
   if (!Predicate.isRecord(value) || method === undefined || names.length > 1) {
     return Method.malformed("a command is an object with one member: the method's name, and the body that it takes")

@@ -86,11 +86,13 @@ export const make = ({ cluster, config, hooks, presence }: Method.Services) => {
 
     rpc: Method.make(Schemas.Rpc, ({ method }, call) =>
       Effect.gen(function* () {
-        const data = yield* Method.rawOf(call, "data", Number.POSITIVE_INFINITY)
-        const result = yield* Effect.mapError(
-          hooks.onRpc({ client: undefined, method, data }),
-          ({ code, message }) => new Method.Refused({ code, message, status: 200 })
-        )
+        if (method === "") return yield* Method.refused(Codes.badRequest, "method: is missing")
+        const params = yield* Method.rawOf(call, "params", Number.POSITIVE_INFINITY)
+        const data = (yield* Method.rawOf(call, "data", Number.POSITIVE_INFINITY)) ?? params
+        const result = yield* Effect.mapError(hooks.onRpc({ client: undefined, method, data }), (rejected) => {
+          const { code, message } = Codes.forReply({ code: rejected.code, message: rejected.message })
+          return new Method.Refused({ code, message, status: 200 })
+        })
         if (isJson(result)) return Json.object({ data: result })
         yield* Effect.annotateLogs(
           Effect.logError(`the onRpc hook answered "${method}" with what is no JSON`),

@@ -4,6 +4,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { Buffer } from "node:buffer"
 import type * as Broker from "../../Broker.ts"
@@ -76,17 +77,31 @@ const describe = (error: ParseResult.ParseError): string => {
   return `${where}: ${issue?.message ?? "not what the method takes"}`
 }
 
-/** A method that takes what a schema describes. */
+/** Whether an option says anything: it is not left out, `null`, empty or zero. */
+const isSet = (option: unknown): boolean =>
+  Predicate.isRecord(option)
+    ? Object.values(option).some((member) => member !== null)
+    : Array.isArray(option)
+      ? option.length > 0
+      : Boolean(option)
+
+/** A method that takes what a schema describes. A body that sets an option named `unavailable` is refused. */
 export const make = <A, I>(
   schema: Schema.Schema<A, I>,
-  run: (body: A, call: Call) => Effect.Effect<string, Refused>
+  run: (body: A, call: Call) => Effect.Effect<string, Refused>,
+  unavailable: ReadonlyArray<string> = []
 ): Method => {
   const decode = Schema.decodeUnknownEither(schema)
-  return (call) =>
-    Either.match(decode(call.body), {
+  return (call) => {
+    const { body } = call
+    const option = Predicate.isRecord(body) ? unavailable.find((name) => isSet(body[name])) : undefined
+    // As if it were not there, something else would be done than is asked for.
+    if (option !== undefined) return Effect.fail(refused(Codes.notAvailable, `${option}: is not available`))
+    return Either.match(decode(body), {
       onLeft: (error) => Effect.fail(malformed(describe(error))),
-      onRight: (body) => run(body, call)
+      onRight: (decoded) => run(decoded, call)
     })
+  }
 }
 
 /** Largest raw JSON beside a publication's, in bytes: what a publication may have, too. */

@@ -1,6 +1,7 @@
 /** `publish`, `broadcast`, `history` and `history_remove`. */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Predicate from "effect/Predicate"
 import type * as Broker from "../../Broker.ts"
 import * as History from "../../History.ts"
 import * as Namespace from "../../Namespace.ts"
@@ -19,13 +20,15 @@ const MAX_PAGE = 1000
 
 const publicationOf = (call: Method.Call): Either.Either<Publication.Publication, Method.Refused> =>
   Either.flatMap(Method.rawOf(call, "data", Publisher.MAX_BYTES), (data) =>
-    data === undefined ? Either.left(Method.malformed("data: is missing")) : Either.right(Publication.fromJson(data))
+    data === undefined
+      ? Either.left(Method.refused(Codes.badRequest, "data: is missing"))
+      : Either.right(Publication.fromJson(data))
   )
 
 const optionsOf = (body: typeof Schemas.Publish.Type | typeof Schemas.Broadcast.Type): Publisher.Options => ({
   skipHistory: body.skip_history ?? false,
   ...(body.tags === undefined || body.tags === null ? {} : { tags: body.tags }),
-  ...(body.idempotency_key === undefined || body.idempotency_key === null
+  ...(Predicate.isNullable(body.idempotency_key) || body.idempotency_key === ""
     ? {}
     : { idempotencyKey: body.idempotency_key })
 })
@@ -57,27 +60,34 @@ export const make = ({ broker, cluster, config, hub, metrics, publisher }: Metho
     })
 
   return {
-    publish: Method.make(Schemas.Publish, (body, call) =>
-      Effect.flatMap(publicationOf(call), (publication) => publish(body.channel, publication, optionsOf(body)))
+    publish: Method.make(
+      Schemas.Publish,
+      (body, call) =>
+        Effect.flatMap(publicationOf(call), (publication) => publish(body.channel, publication, optionsOf(body))),
+      Schemas.unavailable
     ),
 
-    broadcast: Method.make(Schemas.Broadcast, (body, call) =>
-      Effect.gen(function* () {
-        const { length } = body.channels
-        if (length > Schemas.MAX_CHANNELS) {
-          const message = `a broadcast has at most ${Schemas.MAX_CHANNELS} channels, this one ${length}`
-          return yield* Method.refused(Codes.limitExceeded, message)
-        }
-        const publication = yield* publicationOf(call)
-        const options = optionsOf(body)
-        const one = (channel: string): Effect.Effect<string> =>
-          Effect.match(publish(channel, publication, options), {
-            onFailure: (refused) => `{"error":${Method.errorOf(refused)}}`,
-            onSuccess: (result) => `{"result":${result}}`
-          })
-        const responses = yield* Effect.forEach(body.channels, one, { concurrency: BROADCAST_CONCURRENCY })
-        return `{"responses":[${responses.join(",")}]}`
-      })
+    broadcast: Method.make(
+      Schemas.Broadcast,
+      (body, call) =>
+        Effect.gen(function* () {
+          const { length } = body.channels
+          if (length === 0) return yield* Method.refused(Codes.badRequest, "channels: there are none")
+          if (length > Schemas.MAX_CHANNELS) {
+            const message = `a broadcast has at most ${Schemas.MAX_CHANNELS} channels, this one ${length}`
+            return yield* Method.refused(Codes.limitExceeded, message)
+          }
+          const publication = yield* publicationOf(call)
+          const options = optionsOf(body)
+          const one = (channel: string): Effect.Effect<string> =>
+            Effect.match(publish(channel, publication, options), {
+              onFailure: (refused) => `{"error":${Method.errorOf(refused)}}`,
+              onSuccess: (result) => `{"result":${result}}`
+            })
+          const responses = yield* Effect.forEach(body.channels, one, { concurrency: BROADCAST_CONCURRENCY })
+          return `{"responses":[${responses.join(",")}]}`
+        }),
+      Schemas.unavailable
     ),
 
     history: Method.make(Schemas.History, (body, { maxBytes }) =>

@@ -40,55 +40,67 @@ export const make = ({ cluster, config }: Method.Services) => {
     Effect.map(cluster.perform(operation), ({ isPartial }) => (isPartial ? '{"partial":true}' : Json.EMPTY))
 
   return {
-    subscribe: Method.make(Schemas.Subscribe, (body, call) =>
-      Effect.gen(function* () {
-        const connections = yield* connectionsOf(body)
-        yield* Method.namespaceOf(config, body.channel)
-        const info = yield* member(call, "info")
-        const data = yield* member(call, "data")
-        const { channel } = body
-        return yield* perform({
-          type: "subscribe",
-          ...connections,
-          channel,
-          ...info,
-          ...data,
-          ...expiresAt(body.expire_at)
-        })
-      })
+    subscribe: Method.make(
+      Schemas.Subscribe,
+      (body, call) =>
+        Effect.gen(function* () {
+          const connections = yield* connectionsOf(body)
+          yield* Method.namespaceOf(config, body.channel)
+          const info = yield* member(call, "info")
+          const data = yield* member(call, "data")
+          const { channel } = body
+          return yield* perform({
+            type: "subscribe",
+            ...connections,
+            channel,
+            ...info,
+            ...data,
+            ...expiresAt(body.expire_at)
+          })
+        }),
+      Schemas.unavailableOfSubscribe
     ),
 
-    unsubscribe: Method.make(Schemas.Unsubscribe, (body) =>
-      Effect.gen(function* () {
-        const connections = yield* connectionsOf(body)
-        const channel = yield* Either.mapLeft(ServerConfig.parseChannel(config, body.channel), (problem) =>
-          Method.refused(Codes.badRequest, problem)
-        )
-        return yield* perform({ type: "unsubscribe", ...connections, channel, ...Codes.serverUnsubscribe })
-      })
+    unsubscribe: Method.make(
+      Schemas.Unsubscribe,
+      (body) =>
+        Effect.gen(function* () {
+          const connections = yield* connectionsOf(body)
+          const channel = yield* Either.mapLeft(ServerConfig.parseChannel(config, body.channel), (problem) =>
+            Method.refused(Codes.badRequest, problem)
+          )
+          return yield* perform({ type: "unsubscribe", ...connections, channel, ...Codes.serverUnsubscribe })
+        }),
+      Schemas.unavailable
     ),
 
-    disconnect: Method.make(Schemas.Disconnect, (body) =>
-      Effect.flatMap(connectionsOf(body), (connections) => {
-        const { code, reason } = body.disconnect ?? Codes.forceDisconnect
-        // A reason is cut to what a close frame holds before it travels.
-        const disconnect = Codes.forCloseFrame({ code, reason: reason ?? "" })
-        return perform({ type: "disconnect", ...connections, whitelist: body.whitelist ?? [], ...disconnect })
-      })
+    disconnect: Method.make(
+      Schemas.Disconnect,
+      (body) =>
+        Effect.flatMap(connectionsOf(body), (connections) => {
+          const { code, reason } = body.disconnect ?? { code: 0, reason: Codes.forceDisconnect.reason }
+          // A reason is cut to what a close frame holds before it travels.
+          const disconnect = Codes.forCloseFrame({ code: code || Codes.forceDisconnect.code, reason: reason ?? "" })
+          return perform({ type: "disconnect", ...connections, whitelist: body.whitelist ?? [], ...disconnect })
+        }),
+      Schemas.unavailable
     ),
 
-    refresh: Method.make(Schemas.Refresh, (body, call) =>
-      Effect.gen(function* () {
-        const connections = yield* connectionsOf(body)
-        const info = yield* member(call, "info")
-        return yield* perform({
-          type: "refresh",
-          ...connections,
-          expired: body.expired ?? false,
-          ...info,
-          ...expiresAt(body.expire_at)
-        })
-      })
+    refresh: Method.make(
+      Schemas.Refresh,
+      (body, call) =>
+        Effect.gen(function* () {
+          const connections = yield* connectionsOf(body)
+          const info = yield* member(call, "info")
+          return yield* perform({
+            type: "refresh",
+            ...connections,
+            expired: body.expired ?? false,
+            ...info,
+            ...expiresAt(body.expire_at)
+          })
+        }),
+      Schemas.unavailable
     )
   }
 }

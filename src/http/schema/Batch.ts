@@ -40,7 +40,10 @@ export const Batch = Schema.Struct({
 }).annotations({ identifier: "BatchRequest" })
 
 /** The same as it is read: a command that is none is refused in its place, and the others are carried out. */
-export const Commands = Schema.Struct({ commands: Schema.Array(Schema.Unknown), parallel })
+export const Commands = Schema.Struct({
+  commands: Schema.optionalWith(Schema.Array(Schema.Unknown), { nullable: true, default: () => [] }),
+  parallel
+})
 
 const Answer = Schema.Union(
   Schema.Struct({ publish: Publishing.Position }),

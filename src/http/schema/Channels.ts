@@ -6,7 +6,7 @@ const record = <A, I>(value: Schema.Schema<A, I>) => Schema.Record({ key: Schema
 
 /** The body of `presence`. */
 export const Presence = Schema.Struct({
-  channel: Reply.required(Schema.String, "the channel")
+  channel: Reply.text("the channel")
 }).annotations({ identifier: "PresenceRequest" })
 
 const ClientInfo = Schema.Struct({
@@ -26,7 +26,7 @@ export const Present = Reply.of("Presence", PresenceResult)
 
 /** The body of `presence_stats`. */
 export const PresenceStats = Schema.Struct({
-  channel: Reply.required(Schema.String, "the channel")
+  channel: Reply.text("the channel")
 }).annotations({ identifier: "PresenceStatsRequest" })
 
 /** How many are in a channel. */
@@ -90,8 +90,9 @@ export const Described = Reply.of("Info", InfoResult)
 
 /** The body of `rpc`. */
 export const Rpc = Schema.Struct({
-  method: Reply.required(Schema.String, "what is called"),
-  data: Reply.optional(Reply.Json, "for the procedure")
+  method: Reply.text("what is called"),
+  data: Reply.optional(Reply.Json, "for the procedure"),
+  params: Reply.optional(Reply.Json, "another name of `data`")
 }).annotations({ identifier: "RpcRequest" })
 
 /** What a procedure has returned. */

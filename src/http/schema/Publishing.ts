@@ -4,19 +4,25 @@ import * as Reply from "./Reply.ts"
 
 const Tags = Schema.Record({ key: Schema.String, value: Schema.String })
 
+/** Options of the reference server that a publication cannot have here: refused where they are set. */
+export const unavailable = ["type", "key", "removed", "b64data", "version", "version_epoch"]
+
 const publishing = {
   data: Reply.required(Reply.Json, "the payload, at most 64 KiB of JSON; delivered as it is written here"),
   skip_history: Reply.optional(Schema.Boolean, "not kept in the channel's history: it has no offset", false),
-  tags: Reply.optional(Tags, "carried beside `data`, at most 4 KiB of JSON"),
+  tags: Reply.optional(
+    Schema.Record({ key: Schema.String, value: Reply.Text }),
+    "carried beside `data`, at most 4 KiB of JSON"
+  ),
   idempotency_key: Reply.optional(
     Schema.String,
-    "1 to 255 characters; publishing to the channel again with it within 5 minutes publishes nothing, and answers as the first time"
+    "1 to 255 characters, empty: none; publishing to the channel again with it within 5 minutes publishes nothing, and answers as the first time"
   )
 }
 
 /** The body of `publish`. */
 export const Publish = Schema.Struct({
-  channel: Reply.required(Schema.String, "the channel"),
+  channel: Reply.text("the channel"),
   ...publishing
 }).annotations({ identifier: "PublishRequest" })
 
@@ -32,12 +38,18 @@ export const Published = Reply.of("Publish", Position)
 /** Most channels of one broadcast. */
 export const MAX_CHANNELS = 10_000
 
+/** Channels; left out or `null`, none. */
+const Names = Schema.transform(
+  Schema.NullishOr(Schema.Array(Reply.Text)).annotations({
+    jsonSchema: { type: "array", items: { type: "string" }, maxItems: MAX_CHANNELS }
+  }),
+  Schema.Array(Schema.String),
+  { strict: true, decode: (names) => names ?? [], encode: (names) => names }
+)
+
 /** The body of `broadcast`: one value, many channels. */
 export const Broadcast = Schema.Struct({
-  channels: Reply.required(
-    Schema.Array(Schema.String).annotations({ jsonSchema: { maxItems: MAX_CHANNELS } }),
-    "the channels, at most 10,000"
-  ),
+  channels: Reply.required(Names, "the channels, at most 10,000"),
   ...publishing
 }).annotations({ identifier: "BroadcastRequest" })
 
@@ -56,7 +68,7 @@ const Since = Schema.Struct({
 
 /** The body of `history`. */
 export const History = Schema.Struct({
-  channel: Reply.required(Schema.String, "the channel"),
+  channel: Reply.text("the channel"),
   limit: Reply.optional(
     Reply.Int,
     "most publications; 0: only the position; below 0: as many as a page holds, which are 1,000, and `client.reply_max_size` bytes",
@@ -67,8 +79,8 @@ export const History = Schema.Struct({
 }).annotations({ identifier: "HistoryRequest" })
 
 const Publisher = Schema.Struct({
-  user: Reply.present(Schema.String, "left out for anonymous clients"),
-  client: Reply.present(Schema.String, "the id of the connection"),
+  user: Reply.required(Schema.String, "empty for anonymous clients"),
+  client: Reply.required(Schema.String, "the id of the connection"),
   conn_info: Reply.present(Reply.Json, "what is known of the connection"),
   chan_info: Reply.present(Reply.Json, "what is known of it in the channel")
 }).annotations({ identifier: "PublicationInfo" })
@@ -82,9 +94,9 @@ const Publication = Schema.Struct({
 
 /** Publications, and the top of their stream. */
 export const HistoryResult = Schema.Struct({
-  publications: Reply.present(Schema.Array(Publication), "left out where there are none"),
+  publications: Reply.required(Schema.Array(Publication), "empty where there are none"),
   epoch: Reply.required(Schema.String, "of the stream"),
-  offset: Reply.present(Reply.Int, "the top of the stream; left out for 0")
+  offset: Reply.required(Reply.Int, "the top of the stream; 0 before its first publication")
 }).annotations({ identifier: "HistoryResult" })
 
 /** The answer to `history`. */
@@ -92,7 +104,7 @@ export const Page = Reply.of("History", HistoryResult)
 
 /** The body of `history_remove`. */
 export const HistoryRemove = Schema.Struct({
-  channel: Reply.required(Schema.String, "the channel")
+  channel: Reply.text("the channel")
 }).annotations({ identifier: "HistoryRemoveRequest" })
 
 /** The answer to `history_remove`. */

@@ -23,6 +23,16 @@ interface About {
 export const required = <A, I>(schema: Schema.Schema<A, I>, description: string) =>
   Schema.propertySignature(schema).annotations({ description })
 
+/** A text that may be `null`, which is an empty one. */
+export const Text = Schema.transform(
+  Schema.NullishOr(Schema.String).annotations({ jsonSchema: { type: "string" } }),
+  Schema.String,
+  { strict: true, decode: (text) => text ?? "", encode: (text) => text }
+)
+
+/** A text that has to be there. Left out or `null` it is an empty one, which is then refused as such. */
+export const text = (description: string) => required(Text, description)
+
 /** A field that may be left out, or be `null`. */
 export const optional = <A, I>(schema: Schema.Schema<A, I>, description: string, default_?: unknown) => {
   const about: About = default_ === undefined ? { description } : { description, default: default_ }

@@ -2,8 +2,14 @@
 import * as Schema from "effect/Schema"
 import * as Reply from "./Reply.ts"
 
+/** Options of the reference server that narrow or widen whose connections are meant: refused where they are set. */
+export const unavailable = ["session", "label_filter", "all_users"]
+
+/** Those that a subscription cannot have here. */
+export const unavailableOfSubscribe = [...unavailable, "b64info", "b64data", "recover_since", "override"]
+
 const connections = {
-  user: Reply.required(Schema.String, "whose connections; empty, for anonymous ones, only together with `client`"),
+  user: Reply.text("whose connections; empty, for anonymous ones, only together with `client`"),
   client: Reply.optional(Schema.String, "only the connection with this id")
 }
 
@@ -12,7 +18,7 @@ const UnixTime = Reply.Int.pipe(Schema.nonNegative())
 /** The body of `subscribe`. */
 export const Subscribe = Schema.Struct({
   ...connections,
-  channel: Reply.required(Schema.String, "the channel; what its namespace permits to clients does not matter"),
+  channel: Reply.text("the channel; what its namespace permits to clients does not matter"),
   info: Reply.optional(Reply.Json, "shown to others as `chan_info`, at most 64 KiB of JSON"),
   data: Reply.optional(Reply.Json, "for the client, with the news of the subscription, at most 64 KiB of JSON"),
   expire_at: Reply.optional(UnixTime, "when the subscription expires, in Unix seconds; 0: never", 0)
@@ -21,7 +27,7 @@ export const Subscribe = Schema.Struct({
 /** The body of `unsubscribe`. */
 export const Unsubscribe = Schema.Struct({
   ...connections,
-  channel: Reply.required(Schema.String, "the channel")
+  channel: Reply.text("the channel")
 }).annotations({ identifier: "UnsubscribeRequest" })
 
 const Code = Reply.Int.pipe(Schema.between(3000, 4999))
@@ -29,12 +35,13 @@ const Code = Reply.Int.pipe(Schema.between(3000, 4999))
 /** The body of `disconnect`. */
 export const Disconnect = Schema.Struct({
   ...connections,
-  whitelist: Reply.optional(Schema.Array(Schema.String), "ids of connections that stay"),
+  whitelist: Reply.optional(Schema.Array(Reply.Text), "ids of connections that stay"),
   disconnect: Reply.optional(
     Schema.Struct({
-      code: Reply.required(
-        Code,
-        "the close code; the client comes back after 3000 to 3499 and 4000 to 4499, and stays away after the others"
+      code: Reply.optional(
+        Schema.Union(Schema.Literal(0), Code),
+        "the close code; the client comes back after 3000 to 3499 and 4000 to 4499, and stays away after the others; 0: 3503",
+        0
       ),
       reason: Reply.optional(Schema.String, "the reason of the close, cut to 123 bytes", "")
     }),
