@@ -7,7 +7,7 @@ import { existsSync } from "node:fs"
 import { homedir } from "node:os"
 import { delimiter, join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { onPath } from "./tools.mjs"
+import { onPath, tool } from "./tools.mjs"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 
@@ -34,6 +34,7 @@ const MISSING = `the reference server is not installed: ${NAME} is not in CENTRI
 with Go (https://go.dev), this installs it there, in some minutes: go install github.com/centrifugal/centrifugo/v6@latest
 `
 
+const isWriting = process.argv.includes("--write")
 const unknown = process.argv.slice(2).find((argument) => argument !== "--write")
 const binary = find()
 
@@ -53,9 +54,10 @@ if (unknown !== undefined) {
       env: {
         ...process.env,
         CENTRIFUGO_BIN: binary,
-        FANFARE_REFERENCE: process.argv.includes("--write") ? "write" : "compare"
+        FANFARE_REFERENCE: isWriting ? "write" : "compare"
       }
     }
   )
+  if (isWriting) spawnSync(tool("oxfmt"), ["docs/reference-differences.md"], { cwd: root, stdio: "inherit" })
   process.exitCode = status ?? 1
 }

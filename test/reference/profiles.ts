@@ -71,6 +71,10 @@ export const theirs = (profile: Profile, port: number): object => ({
   health: { enabled: true },
   usage_stats: { disabled: true },
   log: { level: "error" },
-  client: { ...client[profile], ...(profile === "narrow" ? { expired_sub_close_delay: "1s" } : {}) },
+  // It looks for expired subscriptions when it refreshes presence.
+  client: {
+    ...client[profile],
+    ...(profile === "narrow" ? { expired_sub_close_delay: "1s", presence_update_interval: "1s" } : {})
+  },
   channel: { namespaces: namespaces.map(asThere), without_namespace: OPEN }
 })
