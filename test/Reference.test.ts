@@ -8,10 +8,13 @@ import * as Page from "./reference/Page.ts"
 import { live } from "./support/it.ts"
 
 describe("the cases that are played to the reference server, too", () => {
-  live("are answered as they are expected to be", () =>
-    Effect.gen(function* () {
-      expect(Object.fromEntries(yield* Fanfare.answers)).toEqual(Differences.expectations())
-    })
+  live(
+    "are answered as they are expected to be",
+    () =>
+      Effect.gen(function* () {
+        expect(Object.fromEntries(yield* Fanfare.answers)).toEqual(Differences.expectations())
+      }),
+    180_000
   )
 
   it("have a name each", () => {
