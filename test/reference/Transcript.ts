@@ -1,14 +1,14 @@
-/** What a server answered to a case: lines without what is another at each run, such as ids and epochs. */
+/** The answers of a server to a case, in lines that are the same at each run: without ids, epochs and times. */
 import { Buffer } from "node:buffer"
 
 /** Lines in the order of the steps; behind them the pushes and the end of each connection. */
 export type Transcript = ReadonlyArray<string>
 
-/** Ids of commands that a case does not have, and of which nothing is in a transcript. */
+/** Ids of the player's own commands: no case has them, and their answers are left out. */
 const FIRST_OWN_ID = 4_294_900_000
 const LAST_OWN_ID = 4_294_967_294
 
-/** What is asked last, to know that everything before it was answered. */
+/** The id of a command of the player's own. */
 export const ownId = (nth: number): number => FIRST_OWN_ID + nth
 
 export const isOwn = (id: unknown): boolean => typeof id === "number" && id >= FIRST_OWN_ID && id <= LAST_OWN_ID
@@ -24,7 +24,7 @@ export const parsed = (text: string): unknown => {
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
-/** Of a result of `connect` or `refresh`: what says which server it was. */
+/** The members of a result of `connect` or `refresh` that say which server it was. */
 const WHICH_SERVER = new Set(["node", "session", "version", "time"])
 
 const YEAR = 365 * 86_400
@@ -50,7 +50,7 @@ const tidy = (value: unknown): unknown => {
   return Object.fromEntries(members.map(([name, member]) => [name, tidied(name, member)]))
 }
 
-/** Names for what is another at each run, in the order in which it was first seen. */
+/** Names for the ids and epochs of a run, in the order in which they were first seen. */
 export class Names {
   readonly #own: string
   readonly #given = new Map<string, string>()
@@ -61,7 +61,7 @@ export class Names {
     this.#own = own
   }
 
-  /** Takes note of what a server said. */
+  /** Notes the epochs in a text of a server. */
   see(text: string): void {
     for (const [, epoch = ""] of text.matchAll(/"epoch":"([^"]+)"/g)) {
       this.#epoch = epoch

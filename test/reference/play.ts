@@ -13,7 +13,7 @@ import { canonical, isOwn, Names, ownId, parsed, type Transcript, withoutMessage
 export interface Target {
   readonly http: string
   readonly ws: string
-  /** How long it has for an answer: one that it does not give costs as much. */
+  /** How long it has for each answer. */
   readonly patience: Duration.DurationInput
   /** Whether its process has ended. */
   readonly hasEnded?: () => boolean
@@ -34,7 +34,7 @@ const idsOf = (frame: string | Uint8Array): ReadonlyArray<number> =>
   })
 
 /** A connection in a case: what came so far, and whether the server has let it in. */
-class Line {
+class Connection {
   readonly name: string
   readonly socket: Socket.Socket
   readonly watched = new Watched()
@@ -43,6 +43,8 @@ class Line {
   readonly #patience: Duration.DurationInput
   isConnected = false
   isRefused = false
+  /** Whether the case waits for its end. */
+  isAwaited = false
   end: Socket.Closed | undefined
 
   constructor(name: string, socket: Socket.Socket, names: Names, patience: Duration.DurationInput) {
@@ -70,9 +72,15 @@ class Line {
       names.connected(this.name, reply.connect.client)
       this.isConnected = true
     }
-    // What came with it is not looked at any more, and the end comes when it likes.
+    // Nothing else of its frame is answered, and the server may close it now or a second later.
     if (reply.error !== undefined && !this.isConnected) this.isRefused = true
     this.replies.push({ text, reply })
+  }
+
+  /** Waits for its end. */
+  get closed(): Effect.Effect<void> {
+    this.isAwaited = true
+    return this.until(() => false)
   }
 
   /** Waits for `done`, and not for ever. */
@@ -81,12 +89,12 @@ class Line {
   }
 }
 
-/** Opens connections, and holds what is answered. */
+/** Carries out the steps of a case, and writes its transcript. */
 class Player {
   readonly #target: Target
   readonly #case: Case
   readonly #names: Names
-  readonly #lines = new Map<string, Line>()
+  readonly #connections = new Map<string, Connection>()
   readonly #told: Array<string> = []
   #asked = 0
 
@@ -98,29 +106,29 @@ class Player {
 
   step(step: Step): Effect.Effect<void, unknown, Scope.Scope> {
     if (step.do === "call") return this.#call(step)
-    return Effect.flatMap(this.#line(step.socket), (line) => {
-      if (line === undefined) return Effect.void
-      if (step.do === "closed") return line.until(() => false)
-      if (step.do === "pushes") return line.until(() => line.pushes.length >= step.count)
-      return this.#exchange(line, step.frame)
+    return Effect.flatMap(this.#connectionOf(step.socket), (connection) => {
+      if (connection === undefined) return Effect.void
+      if (step.do === "closed") return connection.closed
+      if (step.do === "pushes") return connection.until(() => connection.pushes.length >= step.count)
+      return this.#exchange(connection, step.frame)
     })
   }
 
-  /** What there is to say of it in the end. */
+  /** The transcript, once the last answers have come. */
   get transcript(): Effect.Effect<Transcript> {
-    const lines = Array.from(this.#lines.values())
+    const connections = Array.from(this.#connections.values())
     return Effect.map(
       // What comes late, such as a close, comes before one more answer.
-      Effect.forEach(lines, (line) => this.#settle(line, [], line.replies.length)),
+      Effect.forEach(connections, (connection) => this.#settle(connection, [], connection.replies.length)),
       () => {
-        for (const line of lines) this.#rest(line)
+        for (const connection of connections) this.#rest(connection)
         return this.#target.hasEnded?.() === true ? [...this.#told, "the process has ended"] : this.#told
       }
     )
   }
 
-  #line(name: string): Effect.Effect<Line | undefined, unknown, Scope.Scope> {
-    const known = this.#lines.get(name)
+  #connectionOf(name: string): Effect.Effect<Connection | undefined, unknown, Scope.Scope> {
+    const known = this.#connections.get(name)
     if (known !== undefined) return Effect.succeed(known)
     return Effect.matchEffect(Socket.open(`${this.#target.ws}/connection/websocket`), {
       onFailure: (error) => {
@@ -129,40 +137,40 @@ class Player {
         return Effect.succeed(undefined)
       },
       onSuccess: (socket) => {
-        const line = new Line(name, socket, this.#names, this.#target.patience)
-        this.#lines.set(name, line)
-        return Effect.succeed(line)
+        const connection = new Connection(name, socket, this.#names, this.#target.patience)
+        this.#connections.set(name, connection)
+        return Effect.succeed(connection)
       }
     })
   }
 
-  #exchange(line: Line, frame: string | Uint8Array): Effect.Effect<void> {
-    if (line.end !== undefined) return Effect.void
-    const before = line.replies.length
+  #exchange(connection: Connection, frame: string | Uint8Array): Effect.Effect<void> {
+    if (connection.end !== undefined) return Effect.void
+    const before = connection.replies.length
     const filled = typeof frame === "string" ? this.#names.fill(frame) : frame
     const ids = idsOf(filled)
-    line.socket.send(filled)
-    const first = line.isConnected
+    connection.socket.send(filled)
+    const first = connection.isConnected
       ? Effect.void
-      : line.until(() => line.isRefused || this.#left(line, ids, before) === 0)
+      : connection.until(() => connection.isRefused || this.#left(connection, ids, before) === 0)
     return Effect.zipRight(
-      Effect.zipRight(first, this.#settle(line, ids, before)),
+      Effect.zipRight(first, this.#settle(connection, ids, before)),
       Effect.sync(() => {
-        const answers = line.replies.slice(before).filter(({ reply }) => !isOwn(reply.id))
+        const answers = connection.replies.slice(before).filter(({ reply }) => !isOwn(reply.id))
         // Commands on different channels may be answered in any order.
         for (const { text } of answers.toSorted((one, other) => (one.reply.id ?? 0) - (other.reply.id ?? 0))) {
-          this.#tell(`${line.name} reply`, text)
+          this.#tell(`${connection.name} reply`, text)
         }
-        if (!line.isConnected) return
-        const missing = line.end === undefined ? this.#left(line, ids, before) : 0
-        if (missing > 0) this.#told.push(`${line.name} ${missing} without an answer`)
+        if (!connection.isConnected) return
+        const missing = connection.end === undefined ? this.#left(connection, ids, before) : 0
+        if (missing > 0) this.#told.push(`${connection.name} ${missing} without an answer`)
       })
     )
   }
 
   /** How many of these ids have had no answer since. */
-  #left(line: Line, ids: ReadonlyArray<number>, before: number): number {
-    const answered = line.replies.slice(before).map(({ reply }) => reply.id)
+  #left(connection: Connection, ids: ReadonlyArray<number>, before: number): number {
+    const answered = connection.replies.slice(before).map(({ reply }) => reply.id)
     return ids.filter((id) => {
       const at = answered.indexOf(id)
       if (at >= 0) answered.splice(at, 1)
@@ -170,14 +178,14 @@ class Player {
     }).length
   }
 
-  /** Asks for something more: with its answer, everything has come that comes at once. */
-  #settle(line: Line, ids: ReadonlyArray<number>, before: number): Effect.Effect<void> {
-    if (!line.isConnected || line.end !== undefined) return Effect.void
+  /** Sends one more command: with its answer, all answers have come that come at once. */
+  #settle(connection: Connection, ids: ReadonlyArray<number>, before: number): Effect.Effect<void> {
+    if (!connection.isConnected || connection.end !== undefined) return Effect.void
     const id = ownId(this.#asked++)
-    line.socket.send(`{"id":${id},"rpc":{"method":"settled"}}`)
+    connection.socket.send(`{"id":${id},"rpc":{"method":"settled"}}`)
     return Effect.zipRight(
-      line.until(() => line.replies.some(({ reply }) => reply.id === id)),
-      line.until(() => this.#left(line, ids, before) === 0)
+      connection.until(() => connection.replies.some(({ reply }) => reply.id === id)),
+      connection.until(() => this.#left(connection, ids, before) === 0)
     )
   }
 
@@ -200,15 +208,16 @@ class Player {
   }
 
   /** Its pushes and its end. */
-  #rest(line: Line): void {
-    for (const text of line.pushes) this.#tell(`${line.name} push`, text, this.#case.isRaw)
-    // A client that was refused may be closed by now, or not yet.
-    const end = line.isRefused && line.end?.code === 3000 ? undefined : line.end
-    if (end !== undefined) this.#told.push(`${line.name} closed ${end.code} ${end.reason}`.trimEnd())
+  #rest(connection: Connection): void {
+    for (const text of connection.pushes) this.#tell(`${connection.name} push`, text, this.#case.isRaw)
+    // A client that was refused may be closed by now, or not yet: told where the case waits for it.
+    const isLate = connection.isRefused && connection.end?.code === 3000 && !connection.isAwaited
+    const end = isLate ? undefined : connection.end
+    if (end !== undefined) this.#told.push(`${connection.name} closed ${end.code} ${end.reason}`.trimEnd())
   }
 }
 
-/** Plays a case: what the server has answered. `own` is a text that no other case has. */
+/** Plays a case and returns its transcript. `own` is a text that no other case has. */
 export const play = (target: Target, one: Case, own: string): Effect.Effect<Transcript, unknown> =>
   Effect.gen(function* () {
     const player = new Player(target, one, own)
@@ -231,7 +240,7 @@ const playTo = (targetOf: (one: Case) => Target, cases: ReadonlyArray<Case>, pre
     { concurrency: CONCURRENCY }
   )
 
-/** Plays cases to servers, one for each profile, and one for each case that is deadly; what was answered, by case. */
+/** Plays cases to servers, one for each profile and one for each deadly case; returns the transcripts by case. */
 export const playAll = (
   start: Start,
   cases: ReadonlyArray<Case>
