@@ -29,5 +29,5 @@ export const start = (binary: string, profile: Profile): Effect.Effect<Target, u
     )
     yield* eventually(health, (status) => status === 200 || program.ended() !== undefined, `${binary} listens`)
     if (program.ended() !== undefined) return yield* Effect.fail(new Error(program.output()))
-    return { http, ws: `ws://127.0.0.1:${port}`, patience: "4 seconds", hasEnded: () => program.ended() !== undefined }
+    return { http, ws: `ws://127.0.0.1:${port}`, patience: "8 seconds", hasEnded: () => program.ended() !== undefined }
   })
