@@ -35,7 +35,7 @@ const ON_CHANNELS: ReadonlyArray<readonly [method: string, fields: object]> = [
 ]
 
 /** Of these, what every command is asked. */
-const COMMON = 8
+const COMMON = 4
 
 const named = ON_CHANNELS.flatMap(([method, fields]) =>
   CHANNELS.slice(0, ["subscribe", "publish", "history"].includes(method) ? CHANNELS.length : COMMON).map(

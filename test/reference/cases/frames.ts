@@ -48,7 +48,9 @@ export const frames: ReadonlyArray<Case> = [
   ...METHODS.map((method) => after(`${method} without an id`, `{"${method}":{"channel":"fast:x","data":1}}`)),
   ...METHODS.map((method) => first(`${method}`, command(1, method, { channel: "fast:x", data: 1 }))),
   ...METHODS.flatMap((method) =>
-    ["null", "7"].map((fields) => after(`${method} of ${fields}`, `{"id":5,"${method}":${fields}}`))
+    [...(method === "rpc" || method === "send" ? ["7", "[]", '"text"'] : []), "null"].map((fields) =>
+      after(`${method} of ${fields}`, `{"id":5,"${method}":${fields}}`)
+    )
   ),
   ...["null", "7", "[]", '"text"', "true"].map((fields) =>
     first(`connect of ${fields}`, `{"id":1,"connect":${fields}}`)

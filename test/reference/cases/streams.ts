@@ -64,7 +64,7 @@ const POSITIONS: ReadonlyArray<string> = SINCE.map((since) => since.slice(1, -1)
 
 const recoveries: ReadonlyArray<Case> = STREAMS.flatMap(([stream, steps]) =>
   (stream === "5" ? POSITIONS : POSITIONS.slice(0, COMMON)).flatMap((position) =>
-    [0, 2].map((flag) =>
+    (stream === "13 of 10" ? [0] : [0, 2]).map((flag) =>
       make(`recover: ${stream}, from ${position || "nowhere"}, flag ${flag}`, (own) => [
         ...steps(`kept:${own}`),
         connect(),
