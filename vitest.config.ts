@@ -9,7 +9,7 @@ const files = readdirSync(folder).filter((name) => name.endsWith(".test.ts"))
 const PACKAGE = new Set(["DocsExamples.test.ts", "Embedding.test.ts", "FreshClone.test.ts"])
 
 /** The modules of the tests that start a server, its broker or its Redis. */
-const STARTS = /\/support\/(server|program|redis|broker)\.ts$/
+const STARTS = /\/(support\/(server|program|redis|broker)|faults\/(redis|node))\.ts$/
 
 /** What a module of the tests imports of the others, but for types. */
 const importsOf = (module: URL): ReadonlyArray<URL> =>

@@ -12,7 +12,7 @@ import { type NeverHappened, Watched } from "./wait.ts"
 const ROOT = fileURLToPath(new URL("../..", import.meta.url))
 
 /** A script of this folder that is loaded into the program before it starts. */
-export type Preload = "memory-probe.cjs" | "endless-close.cjs"
+export type Preload = "memory-probe.cjs" | "census-probe.cjs" | "endless-close.cjs"
 
 const pathOf = (preload: Preload): string => fileURLToPath(new URL(preload, import.meta.url))
 
@@ -35,6 +35,8 @@ export interface Program {
   readonly says: (text: string) => Effect.Effect<void, NeverHappened>
   /** Bytes of heap and external memory after a forced collection. */
   readonly memory: Effect.Effect<number, NeverHappened>
+  /** How many root fibers and resources it has, by name. */
+  readonly census: Effect.Effect<Readonly<Record<string, number>>, NeverHappened>
 }
 
 export interface Command {
@@ -46,6 +48,8 @@ export interface Options {
   readonly env?: Readonly<Record<string, string>>
   readonly args?: ReadonlyArray<string>
   readonly cwd?: string
+  /** Whether it is waited for until its broker is live, where it has a Redis; it is. */
+  readonly waitsForBroker?: boolean
   /** Instead of the program under the runtime of the tests. */
   readonly run?: Command
   readonly preload?: Preload
@@ -139,7 +143,19 @@ export const start = (options: Options = {}): Effect.Effect<Program, NeverHappen
       env: { PORT: "0", ...options.env }
     })
     yield* says("listening on")
-    if (options.env?.["REDIS_URL"] !== undefined) yield* says("broker live")
+    const hasRedis = options.env?.["REDIS_URL"] !== undefined
+    if (hasRedis && options.waitsForBroker !== false) yield* says("broker live")
+    /** Asks a script that was loaded into the program. */
+    const probe = <A>(answer: RegExp, name: string, read: (text: string) => A): Effect.Effect<A, NeverHappened> =>
+      Effect.suspend(() => {
+        const answers = () => Array.from(output().matchAll(answer), ([, text = ""]) => text)
+        const before = answers().length
+        signal(child, "SIGUSR2")
+        return Effect.map(
+          watched.until(() => answers().length > before, `the ${name} probe answers`),
+          () => read(answers().at(-1) ?? "")
+        )
+      })
     const port = Number(/listening on http:\/\/[^\s]+:(\d+)/.exec(output())?.[1])
     return {
       pid: child.pid ?? 0,
@@ -150,15 +166,8 @@ export const start = (options: Options = {}): Effect.Effect<Program, NeverHappen
       signal: (name) => signal(child, name),
       exit,
       says,
-      memory: Effect.suspend(() => {
-        const answers = () => Array.from(output().matchAll(/^memory: (\d+)$/gm), ([, bytes]) => Number(bytes))
-        const before = answers().length
-        signal(child, "SIGUSR2")
-        return Effect.map(
-          watched.until(() => answers().length > before, "the memory probe answers"),
-          () => answers().at(-1) ?? 0
-        )
-      })
+      memory: probe(/^memory: (\d+)$/gm, "memory", Number),
+      census: probe(/^census: (.*)$/gm, "census", (text) => JSON.parse(text) as Readonly<Record<string, number>>)
     }
   })
 

@@ -124,7 +124,7 @@ const needless = (
 
 const unfinished = (
   { isLive, segments, subscriber: { channel, client, events } }: Examined,
-  last: string | undefined
+  last: Published | undefined
 ): ReadonlyArray<Violation> => {
   const end = events.at(-1)
   const at = end?.at ?? 0
@@ -132,8 +132,11 @@ const unfinished = (
     const why = end?.type === "interrupted" ? `not subscribed since ${end.code}` : "never subscribed"
     return [{ kind: "not live", channel, client, at, message: why }]
   }
-  if (last === undefined || segments.at(-1)?.received.some(({ id }) => id === last) === true) return []
-  return [{ kind: "not up to date", channel, client, at, message: `${last}, the last one, never came` }]
+  const segment = segments.at(-1)
+  // Who has come later has nothing to get.
+  if (last === undefined || segment === undefined || segment.from > last.outcome.at) return []
+  if (segment.received.some(({ id }) => id === last.id)) return []
+  return [{ kind: "not up to date", channel, client, at, message: `${last.id}, the last one, never came` }]
 }
 
 const checkChannel = (
@@ -174,7 +177,7 @@ const checkChannel = (
         message: `${id} while it was not subscribed`
       }))
     ]),
-    ...examined.flatMap((one) => [...needless(one, faults), ...unfinished(one, last.get(channel))])
+    ...examined.flatMap((one) => [...needless(one, faults), ...unfinished(one, known.get(last.get(channel) ?? ""))])
   ]
 }
 

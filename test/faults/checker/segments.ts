@@ -56,8 +56,9 @@ const SIGNALS: ReadonlyMap<number, Signal> = new Map([
 const positionAfter = ({ position, received }: Segment): Position | undefined =>
   position && { epoch: position.epoch, offset: Math.max(position.offset, received.at(-1)?.offset ?? 0) }
 
-const isSame = (one: Position | undefined, other: Position | undefined): boolean =>
-  one?.epoch === other?.epoch && one?.offset === other?.offset
+/** Whether a recovery to a position goes on behind another one: it is that one, or the end of the replay. */
+const continues = (found: Position | undefined, from: Position): boolean =>
+  found !== undefined && found.epoch === from.epoch && found.offset >= from.offset
 
 export const cut = (subscriber: Subscriber): Cut => {
   const segments: Array<Segment> = []
@@ -83,7 +84,7 @@ export const cut = (subscriber: Subscriber): Cut => {
           begin(event)
         } else if (event.recovered === true) {
           const expected = positionAfter(current)
-          if (expected !== undefined && !isSame(expected, event.position)) {
+          if (expected !== undefined && !continues(event.position, expected)) {
             misplaced.push({ at: event.at, expected, found: event.position })
           }
         } else {
