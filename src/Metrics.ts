@@ -46,6 +46,25 @@ const LIMITS = ["channels", "publication_size", "publishes_in_flight", "reply_si
 
 const BROKER_STATES = ["live", "degraded", "resyncing"] as const
 
+/** Why Redis refuses a command: its codes, in small letters. */
+export const REFUSAL_KINDS = [
+  "oom",
+  "noperm",
+  "misconf",
+  "noreplicas",
+  "readonly",
+  "masterdown",
+  "loading",
+  "busy",
+  "moved",
+  "ask",
+  "crossslot",
+  "clusterdown",
+  "noauth",
+  "wrongtype",
+  "err"
+] as const
+
 /** The commands of the client protocol. */
 const COMMANDS = [
   "connect",
@@ -196,6 +215,9 @@ const define = (of: Instruments) => {
     brokerOutageSeconds: of.counter(
       "fanfare_broker_outage_seconds_total",
       "Time without a live broker, in outages that have ended."
+    ),
+    brokerRefusals: known("kind", REFUSAL_KINDS, (labels) =>
+      of.counter("fanfare_broker_refusals_total", "Commands that Redis refused, by the code of its answer.", labels)
     ),
     outageChannels: of.counter(
       "fanfare_broker_outage_channels_total",

@@ -105,12 +105,12 @@ describe("Batches", () => {
         sent[3]?.answer("OK")
         yield* turn
         expect(told).toEqual([
-          'publish "a": Failed',
+          'publish "a": Failed (NOPERM)',
           "b accepted",
-          'publish "c": Failed',
+          'publish "c": Failed (OOM)',
           'publish "d": Failed',
           'publish "e": Failed',
-          'publish "f": Failed',
+          'publish "f": Failed (NOPERM)',
           'publish "g": Failed',
           'publish "h": Failed'
         ])

@@ -63,7 +63,7 @@ describe("InFlight", () => {
       expect((yield* Effect.flip(inFlight.send(target, { kind: KIND, channel: "e", bytes: 0 }, broken))).reason).toBe(
         "NotLive"
       )
-      expect(told).toEqual(['double "c": NotLive', 'double "b": Failed', "42", "nowhere"])
+      expect(told).toEqual(['double "c": NotLive', 'double "b": Failed (OOM)', "42", "nowhere"])
       expect(inFlight.progress).toEqual({ asked: 4, answered: 4 })
     })
   )

@@ -11,6 +11,7 @@ import { Buffer } from "node:buffer"
 import { setImmediate } from "node:timers"
 import type { BrokerFailure, Publishing } from "../Broker.ts"
 import type * as Redis from "../internal/redis.ts"
+import * as Reply from "../internal/redisReply.ts"
 import * as InFlight from "./InFlight.ts"
 import type * as Streams from "./RedisStreams.ts"
 
@@ -45,15 +46,18 @@ const withoutCommand = (cause: unknown): unknown =>
 /** Publishes that are answered as one. */
 class Batch extends InFlight.Sent<unknown> {
   readonly at: Streams.Target
+  readonly what = "publish"
   readonly lost = "Failed"
   readonly #channels: Array<string> = []
   readonly #publishings: Array<Publishing> = []
   #topicsAndEnvelopes: Array<string> = []
+  readonly #refused: InFlight.Refused
   #bytes = 0
 
-  constructor(at: Streams.Target) {
+  constructor(at: Streams.Target, refused: InFlight.Refused) {
     super()
     this.at = at
+    this.#refused = refused
   }
 
   get count(): number {
@@ -96,11 +100,16 @@ class Batch extends InFlight.Sent<unknown> {
   }
 
   #tell(refused: ReadonlyArray<unknown>): void {
-    const reasons = new Map<unknown, unknown>()
-    for (let at = 0; at < refused.length; at += 2) reasons.set(refused[at], refused[at + 1])
+    const reasons = new Map<unknown, Error>()
+    for (let at = 0; at < refused.length; at += 2) reasons.set(refused[at], Reply.replyError(String(refused[at + 1])))
     for (const [index, publishing] of this.#publishings.entries()) {
-      if (reasons.has(index)) this.#fail(index, "Failed", new Error(String(reasons.get(index))))
-      else publishing.done(ACCEPTED)
+      const reason = reasons.get(index)
+      if (reason === undefined) {
+        publishing.done(ACCEPTED)
+        continue
+      }
+      this.#refused(`publish "${this.#channels[index]}"`, reason, 1)
+      this.#fail(index, "Failed", reason)
     }
   }
 
@@ -148,7 +157,7 @@ export const make = (inFlight: InFlight.InFlight): Batches => {
 
   const begin = (at: Streams.Target): Batch => {
     flush()
-    const batch = new Batch(at)
+    const batch = new Batch(at, inFlight.refused)
     if (!isScheduled) setImmediate(endTurn)
     isScheduled = true
     // Behind the above: what the turn ends with is in one write with what was sent before it.

@@ -11,10 +11,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
+import { constVoid } from "effect/Function"
 import type * as Scope from "effect/Scope"
 import { BrokerError, type BrokerFailure, type Progress } from "../Broker.ts"
 import * as Deadlines from "../internal/Deadlines.ts"
-import * as Redis from "../internal/redis.ts"
+import * as Reply from "../internal/redisReply.ts"
 import type * as Metrics from "../Metrics.ts"
 import type * as Streams from "./RedisStreams.ts"
 
@@ -25,8 +26,14 @@ export const DEADLINE = Duration.seconds(1)
 const COMMANDS = 16_384
 const BYTES = 32 * 1024 * 1024
 
-export const failure = (reason: BrokerFailure, channel: string, what: string, cause?: unknown): BrokerError =>
-  new BrokerError({ reason, channel, message: `${what} "${channel}": ${reason}`, cause })
+/** The error of a command; where Redis has refused it, with Redis's words. */
+export const failure = (reason: BrokerFailure, channel: string, what: string, cause?: unknown): BrokerError => {
+  const words = Reply.isReply(cause) ? ` (${Reply.wordsOf(cause)})` : ""
+  return new BrokerError({ reason, channel, message: `${what} "${channel}": ${reason}${words}`, cause })
+}
+
+/** Hears of commands that Redis refuses: what they do, how many, and Redis's answer. Does not throw. */
+export type Refused = (what: string, cause: unknown, count: number) => void
 
 /**
  * What is answered as one. There may be thousands without an answer yet, and each
@@ -34,6 +41,8 @@ export const failure = (reason: BrokerFailure, channel: string, what: string, ca
  * is not needed any more. Nothing here throws.
  */
 export abstract class Sent<R> extends Deadlines.Wait {
+  /** What it does, for the log. */
+  abstract readonly what: string
   /** How many of the admitted it stands for, and their bytes; neither changes once it is followed. */
   abstract readonly count: number
   abstract readonly bytes: number
@@ -84,6 +93,8 @@ export interface InFlight {
   readonly admit: (bytes: number) => boolean
   /** Its deadline begins. */
   readonly begin: (sent: Sent<never>) => void
+  /** Redis has refused some of what it has answered as a whole. */
+  readonly refused: Refused
   /** Runs it, and tells what has become of it. It counts until Redis answers, or the link is gone. */
   readonly follow: <R>(sent: Sent<R>, run: () => Promise<R>) => void
   /** Runs a command at a link, within the bounds and the deadline. */
@@ -113,6 +124,11 @@ class Single<R, A> extends Sent<R> {
     this.#receiver = receiver
   }
 
+  get what(): string {
+    const { channel, kind } = this.#about
+    return channel === "" ? kind.what : `${kind.what} "${channel}"`
+  }
+
   get bytes(): number {
     return this.#about.bytes
   }
@@ -135,9 +151,10 @@ class Single<R, A> extends Sent<R> {
 const promised = <R>(run: () => Promise<R>): Promise<R> =>
   Either.getOrElse(Either.try(run), (defect) => Promise.reject(defect))
 
-export const make = ({
-  limits
-}: Pick<Context.Tag.Service<Metrics.Metrics>, "limits">): Effect.Effect<InFlight, never, Scope.Scope> =>
+export const make = (
+  { limits }: Pick<Context.Tag.Service<Metrics.Metrics>, "limits">,
+  refused: Refused = constVoid
+): Effect.Effect<InFlight, never, Scope.Scope> =>
   Effect.map(Deadlines.make(DEADLINE), (deadlines) => {
     const progress = { asked: 0, answered: 0 }
     let bytes = 0
@@ -166,7 +183,9 @@ export const make = ({
     }
 
     const rejected = <R>(sent: Sent<R>, cause: unknown): void => {
-      if (settle(sent)) sent.failed(Redis.isReply(cause) ? "Failed" : sent.lost, cause)
+      const isRefusal = Reply.isReply(cause)
+      if (isRefusal) refused(sent.what, cause, sent.count)
+      if (settle(sent)) sent.failed(isRefusal ? "Failed" : sent.lost, cause)
     }
 
     const follow: InFlight["follow"] = (sent, run) => {
@@ -188,6 +207,7 @@ export const make = ({
     return {
       progress,
       admit,
+      refused,
       begin: deadlines.begin,
       follow,
       unsafeSend,

@@ -2,10 +2,14 @@
  * The broker of many instances: Redis Pub/Sub, and streams in Redis.
  *
  * One link at a time: a client that publishes and a client that subscribes,
- * both to the same Redis process. A supervisor opens it, watches it, and when it
- * is lost opens another, for ever. The wanted channels live here, not in the
- * client, and are restored before a new link counts as live; so is what was
- * missed meanwhile, from the streams.
+ * both to the same Redis process, which is a master. A supervisor opens it,
+ * watches it, and when it is lost opens another, for ever. The wanted channels
+ * live here, not in the client, and are restored before a new link counts as
+ * live; so is what was missed meanwhile, from the streams.
+ *
+ * A link is judged by doing its work: once a second each client writes. Where
+ * Redis answers that it is no master, the link ends; where it answers that it
+ * loads its data, the link waits (docs/decisions/0017-link-by-work.md).
  *
  * `Degraded → Resyncing → Live → Degraded …`: each change is in `state`, in the
  * log and in the metrics.
@@ -20,13 +24,14 @@ import * as Either from "effect/Either"
 import { constUndefined, constVoid, identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import * as SubscriptionRef from "effect/SubscriptionRef"
 import { Buffer } from "node:buffer"
-import { Broker, type BrokerError, type BrokerState, type Kept, type PublishOptions, type Sink } from "../Broker.ts"
+import { Broker, type BrokerError, type Kept, type PublishOptions, type Sink } from "../Broker.ts"
 import type * as History from "../History.ts"
 import * as Redis from "../internal/redis.ts"
+import * as Reply from "../internal/redisReply.ts"
 import { atMost, within } from "../internal/time.ts"
 import * as Metrics from "../Metrics.ts"
 import * as Entries from "../Presence/RedisEntries.ts"
@@ -37,7 +42,9 @@ import * as Batches from "./Batches.ts"
 import * as Envelope from "./Envelope.ts"
 import * as InFlight from "./InFlight.ts"
 import { Link as SharedLink } from "./Link.ts"
+import * as Outage from "./Outage.ts"
 import * as Streams from "./RedisStreams.ts"
+import * as Refusals from "./Refusals.ts"
 import * as Subscriptions from "./Subscriptions.ts"
 
 /** A link has to be open within this; a server that accepts and stays silent must not end the attempts. */
@@ -97,34 +104,47 @@ const scripts = { ...Streams.scripts, ...Entries.scripts }
 interface Link {
   readonly publisher: Redis.Client
   readonly subscriber: Redis.Client
-  /** The Redis process at its other end. */
+  /** The Redis process at its other end; empty where the user may not call INFO. */
   readonly runId: string
 }
 
-const openLink = (url: Redacted.Redacted): Effect.Effect<Link, Redis.LinkLost, Scope.Scope> =>
+const openLink = (
+  url: Redacted.Redacted,
+  probe: Redis.Options["probe"],
+  refused: Redis.Options["refused"]
+): Effect.Effect<Link, Redis.LinkLost, Scope.Scope> =>
   Effect.gen(function* () {
     const [publisher, subscriber] = yield* Effect.all(
-      [Redis.open(url, "fanfare-publisher", scripts), Redis.open(url, "fanfare-subscriber")],
+      [
+        Redis.open(url, { name: "fanfare-publisher", scripts, probe, refused }),
+        // What the one is refused the other is as well.
+        Redis.open(url, { name: "fanfare-subscriber", probe, refused: constVoid })
+      ],
       { concurrency: "unbounded" }
     )
-    const [one, other] = yield* Effect.all([Redis.runId(publisher), Redis.runId(subscriber)])
+    const { runId } = publisher
     // Behind one address there may be two servers for the length of a failover.
-    if (one !== other)
+    if (runId !== subscriber.runId)
       yield* new Redis.LinkLost({ message: "publisher and subscriber are connected to different servers" })
-    yield* Redis.command(() => Batches.probe(publisher))
-    return { publisher, subscriber, runId: one }
+    return { publisher, subscriber, runId }
   })
+
+const noAnswer = (): Redis.LinkLost => new Redis.LinkLost({ message: "no answer to the handshake" })
 
 const make = (url: Redacted.Redacted) =>
   Effect.gen(function* () {
     const metrics = yield* Metrics.Metrics
     const { prefix } = (yield* ServerConfig.ServerConfig).broker.redis
-    const state = yield* SubscriptionRef.make<BrokerState>({ _tag: "Degraded", cause: "not connected yet" })
     const subscriptions = yield* Subscriptions.make<Redis.LinkLost>()
     const { host: where, hostname, port } = new URL(Redacted.value(url))
-    const keys = Streams.keys(prefix)
+    const keys = Streams.keys(prefix, Redis.databaseOf(url))
     const topicPrefix = keys.topic("")
+    const outage = yield* Outage.make(where, metrics)
+    const { state } = outage
+    /** The link that is live. */
     let link: Link | undefined
+    /** Whether the present link was live: the loss of it is counted. */
+    let hasLived = false
     /** Where streams are read: the link, or the one that is to be it. */
     let target: Streams.Target | undefined
     let sink: Sink | undefined
@@ -132,7 +152,16 @@ const make = (url: Redacted.Redacted) =>
 
     const commandsOf = ({ subscriber: { redis } }: Link): Subscriptions.Commands<Redis.LinkLost> => ({
       isRefusal: Redis.isRefusal,
-      subscribe: (topics) => Effect.asVoid(Redis.command(() => redis.subscribe(...topics))),
+      subscribe: (topics) =>
+        Redis.command(() => redis.subscribe(...topics)).pipe(
+          // A batch that is refused is asked for again, one by one.
+          Effect.tapError(({ cause }) =>
+            Effect.sync(() => {
+              if (topics.length === 1 && Reply.isReply(cause)) refused(`subscribe "${topics[0]}"`, cause, 1)
+            })
+          ),
+          Effect.asVoid
+        ),
       unsubscribe: (topics) => Effect.asVoid(Redis.command(() => redis.unsubscribe(...topics)))
     })
 
@@ -165,33 +194,50 @@ const make = (url: Redacted.Redacted) =>
         )
       })
 
-    const enter = (next: BrokerState): Effect.Effect<void> => SubscriptionRef.set(state, next)
+    const report = yield* Refusals.make(where)
+    /** What an answer to a command says about the link is not waited for until the next heartbeat. */
+    const refused: InFlight.Refused = (what, cause, count) => {
+      report(what, cause, count)
+      if (Reply.verdictOf(cause) === "Ends") link?.publisher.condemn(cause)
+    }
 
-    let lostAt: number | undefined
-    const live = Effect.gen(function* () {
-      const now = yield* Clock.currentTimeMillis
-      const away = lostAt === undefined ? 0 : (now - lostAt) / 1000
-      metrics.brokerOutageSeconds.add(away)
-      lostAt = undefined
-      yield* enter({ _tag: "Live" })
-      yield* Effect.logInfo(`broker live: redis at ${where}${away === 0 ? "" : `, after ${away.toFixed(1)} s`}`)
-    })
+    /** What the Redis user may not do is the same for each link: it is said once. */
+    const said = new Set<string>()
+    const warnOnce = (warning: string): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        if (said.has(warning)) return Effect.void
+        said.add(warning)
+        return Effect.logWarning(warning)
+      })
 
-    const degraded = (error: Redis.LinkLost) =>
-      Effect.gen(function* () {
-        const before = yield* SubscriptionRef.get(state)
-        const wasLive = link !== undefined
+    const fork = Runtime.runFork(yield* Effect.runtime<never>())
+    const heartbeatRefused = (command: string, cause: unknown): void => {
+      if (Reply.codeOf(cause) !== "NOPERM") return report(`answer a heartbeat (${command})`, cause, 1)
+      metrics.brokerRefusals(Refusals.kindOf(cause)).add()
+      fork(
+        warnOnce(
+          `redis at ${where} does not permit ${command} to the heartbeat: ${Reply.wordsOf(cause)}; a Redis that becomes a replica may be noticed late`
+        )
+      )
+    }
+
+    const withoutLink = (reason: Outage.Reason) =>
+      Effect.suspend(() => {
+        const wasLive = hasLived
+        hasLived = false
         link = undefined
         target = undefined
-        yield* subscriptions.lost(error)
-        yield* enter({ _tag: "Degraded", cause: error.message })
-        if (wasLive) metrics.brokerLinkLosses.add()
-        lostAt ??= yield* Clock.currentTimeMillis
-        // One line for an outage, however many attempts it takes.
-        const news = before._tag !== "Degraded" || before.cause !== error.message
-        yield* news
-          ? Effect.logWarning(`broker degraded: redis at ${where}: ${error.message}; retrying`)
-          : Effect.logDebug(`broker still degraded: ${error.message}`)
+        return outage.degraded(reason, wasLive)
+      })
+
+    const degraded = (error: Redis.LinkLost) => Effect.zipRight(subscriptions.lost(error), withoutLink(error))
+
+    /** Redis is there and does no work: nothing is sent to it, and its subscriptions stay. */
+    const stalled = ({ cause, message }: Redis.Stalled) =>
+      Effect.suspend(() => {
+        link = undefined
+        target = undefined
+        return outage.degraded({ message, said: Reply.codeOf(cause) }, false)
       })
 
     const broken = (defect: unknown) =>
@@ -202,29 +248,60 @@ const make = (url: Redacted.Redacted) =>
 
     const serve = Effect.scoped(
       Effect.gen(function* () {
-        const opened = yield* openLink(url).pipe(
-          within(OPEN_TIMEOUT, () => new Redis.LinkLost({ message: "no answer to the handshake" })),
+        const opened = yield* openLink(url, keys.probe, heartbeatRefused).pipe(
+          within(OPEN_TIMEOUT, noAnswer),
           Tracing.span("broker.connect", () => ({
             kind: "client",
             root: true,
             attributes: { "db.system.name": "redis", "server.address": hostname, "server.port": Number(port || 6379) }
           }))
         )
+        const { publisher, subscriber } = opened
         if (opened.runId === "") {
-          yield* Effect.logWarning(
+          yield* warnOnce(
             "Redis does not permit INFO: a restart from an older snapshot, or a failover, cannot be told from a lost link"
           )
         }
-        yield* enter({ _tag: "Resyncing" })
         yield* listen(opened)
         const commands = commandsOf(opened)
-        const watch = Effect.raceFirst(opened.publisher.watch, opened.subscriber.watch)
-        yield* Effect.raceFirst(subscriptions.restore(commands), watch)
-        target = { client: opened.publisher, runId: opened.runId, keys }
-        yield* Effect.raceFirst(sink?.resync ?? Effect.void, watch)
-        link = opened
-        yield* live
-        return yield* Effect.raceFirst(watch, subscriptions.maintain(commands))
+
+        const heartbeats = Effect.all([publisher.heartbeat, subscriber.heartbeat], { concurrency: 2, discard: true })
+        const ended = Effect.raceFirst(publisher.ended, subscriber.ended)
+        /** Waits until Redis does its work. */
+        const works: Effect.Effect<void, Redis.LinkLost> = Effect.raceFirst(heartbeats, ended).pipe(
+          Effect.catchTag("Stalled", (stall) =>
+            Effect.zipRight(
+              stalled(stall),
+              Effect.delay(
+                Effect.suspend(() => works),
+                Redis.HEARTBEAT_INTERVAL
+              )
+            )
+          )
+        )
+        const watch = Effect.raceFirst(publisher.watch, subscriber.watch)
+        /** The same, where a stall shows later. */
+        const lives: Effect.Effect<never, Redis.LinkLost> = watch.pipe(
+          Effect.catchTag("Stalled", () => Effect.suspend(() => lives))
+        )
+
+        yield* works
+        yield* Redis.step("EVAL", () => Batches.probe(publisher)).pipe(within(OPEN_TIMEOUT, noAnswer))
+        yield* outage.resyncing
+        yield* Effect.raceFirst(subscriptions.restore(commands), lives)
+        const serving = Effect.gen(function* () {
+          yield* outage.resyncing
+          target = { client: publisher, runId: opened.runId, keys }
+          yield* Effect.raceFirst(sink?.resync ?? Effect.void, lives)
+          link = opened
+          hasLived = true
+          yield* outage.live
+          return yield* watch
+        }).pipe(
+          Effect.catchTag("Stalled", (stall) => Effect.zipRight(stalled(stall), works)),
+          Effect.forever
+        )
+        return yield* Effect.raceFirst(serving, subscriptions.maintain(commands))
       }).pipe(Effect.catchAllDefect(broken), Effect.tapError(degraded))
     )
 
@@ -241,7 +318,7 @@ const make = (url: Redacted.Redacted) =>
       })
     )
 
-    const inFlight = yield* InFlight.make(metrics)
+    const inFlight = yield* InFlight.make(metrics, refused)
     const { send, unsafeSend } = inFlight
     const batches = Batches.make(inFlight)
     // Before the link is closed: what is published in the turn of the end is not behind its QUIT.
@@ -303,6 +380,7 @@ const make = (url: Redacted.Redacted) =>
     }
 
     const sharedLink = SharedLink.of({
+      refused,
       state,
       run: <A>(channel: string, what: string, changes: boolean, command: (at: Streams.Target) => Promise<A>) =>
         Effect.suspend(() => {

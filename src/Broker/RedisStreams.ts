@@ -31,23 +31,33 @@ export interface Keys {
   readonly idempotency: (channel: string, key: string) => string
   /** Who is in it: entries, when they expire, and how many each user has. */
   readonly presence: (channel: string) => readonly [entries: string, expiries: string, users: string]
+  /** Two keys that never exist, in different slots of a cluster. */
+  readonly probe: readonly [string, string]
   /** Not keys: what instances subscribe to, for a channel and for control messages to all or to one of them. */
   readonly topic: (channel: string) => string
   readonly control: (instance?: string) => string
 }
 
-export const keys = (prefix: string): Keys => ({
-  meta: (channel) => `${prefix}:meta:${tag(channel)}`,
-  stream: (channel) => `${prefix}:stream:${tag(channel)}`,
-  idempotency: (channel, key) => `${prefix}:idempotency:${tag(channel)}:${key}`,
-  presence: (channel) => [
-    `${prefix}:presence:${tag(channel)}`,
-    `${prefix}:presence-expiry:${tag(channel)}`,
-    `${prefix}:presence-users:${tag(channel)}`
-  ],
-  topic: (channel) => `${prefix}:pub:${channel}`,
-  control: (instance) => (instance === undefined ? `${prefix}:control` : `${prefix}:control:${instance}`)
-})
+/**
+ * The names under a prefix. Keys belong to a database of Redis, and Pub/Sub knows
+ * no databases: there the names have its number, but for those of database 0.
+ */
+export const keys = (prefix: string, database = 0): Keys => {
+  const at = database === 0 ? "" : `@${database}`
+  return {
+    meta: (channel) => `${prefix}:meta:${tag(channel)}`,
+    stream: (channel) => `${prefix}:stream:${tag(channel)}`,
+    idempotency: (channel, key) => `${prefix}:idempotency:${tag(channel)}:${key}`,
+    presence: (channel) => [
+      `${prefix}:presence:${tag(channel)}`,
+      `${prefix}:presence-expiry:${tag(channel)}`,
+      `${prefix}:presence-users:${tag(channel)}`
+    ],
+    probe: [`${prefix}:probe`, `${prefix}:probe:2`],
+    topic: (channel) => `${prefix}:pub${at}:${channel}`,
+    control: (instance) => `${prefix}:control${at}${instance === undefined ? "" : `:${instance}`}`
+  }
+}
 
 /** Publications that a script takes from a stream at a time. */
 const CHUNK = 16

@@ -20,6 +20,7 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { BrokerError } from "../Broker.ts"
 import { Link } from "../Broker/Link.ts"
+import * as Reply from "../internal/redisReply.ts"
 import { Presence, tooMany } from "../Presence.ts"
 import type { ClientInfo } from "../protocol/Publication.ts"
 import { ServerConfig } from "../ServerConfig.ts"
@@ -180,7 +181,11 @@ const make = Effect.gen(function* () {
               return recorded === undefined ? [] : [[client, recorded.entry] as const]
             })
             if (entries.length === 0) return undefined
-            return Entries.enter(at, channel, ttl, entries).catch((cause: unknown) => failed(cause, 1))
+            return Entries.enter(at, channel, ttl, entries).catch((cause: unknown) => {
+              // What Redis refuses has a line and a counter of its own.
+              if (Reply.isReply(cause)) link.refused(`refresh who is in "${channel}"`, cause, 1)
+              else failed(cause, 1)
+            })
           })
         )
       )

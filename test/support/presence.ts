@@ -49,8 +49,8 @@ export const instance = (
   Effect.gen(function* () {
     const scope = yield* Scope.fork(yield* Effect.scope, { _tag: "Sequential" } as never)
     const link = Layer.map(RedisBroker.layer(Redacted.make(`redis://127.0.0.1:${redis.port}`)), (context) => {
-      const { run, state } = Context.get(context, Link)
-      return Context.add(context, Link, Link.of({ run: through(run), state }))
+      const own = Context.get(context, Link)
+      return Context.add(context, Link, Link.of({ ...own, run: through(own.run) }))
     })
     const layer = RedisPresence.layer.pipe(
       Layer.provideMerge(link),

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { Redis as Client } from "ioredis"
 import { type ChildProcess, spawn } from "node:child_process"
-import { mkdtempSync, rmSync } from "node:fs"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -47,11 +47,14 @@ const gone = (child: ChildProcess): Effect.Effect<void> =>
     else child.once("exit", () => resume(Effect.void))
   })
 
-/** Starts a Redis; it is killed when the scope closes. */
+/** Starts a Redis, or with `--sentinel` a Sentinel; it is killed when the scope closes. */
 export const start = (extra: ReadonlyArray<string> = []): Effect.Effect<Redis, never, Scope.Scope> =>
   Effect.gen(function* () {
     const port = yield* freePort
     const folder = mkdtempSync(join(tmpdir(), "fanfare-redis-"))
+    // A Sentinel writes into its configuration.
+    const file = extra.includes("--sentinel") ? [join(folder, "sentinel.conf")] : []
+    for (const name of file) writeFileSync(name, "")
     let child: ChildProcess | undefined
 
     const kill = Effect.suspend(() => {
@@ -65,12 +68,18 @@ export const start = (extra: ReadonlyArray<string> = []): Effect.Effect<Redis, n
     const launch = Effect.async<void>((resume) => {
       const started = spawn(
         process.env["REDIS_SERVER_BIN"] ?? "redis-server",
-        ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder, ...extra],
+        [
+          ...file,
+          ...["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder],
+          // A replica gets the data at once.
+          ...["--repl-diskless-sync-delay", "0"],
+          ...extra
+        ],
         { stdio: ["ignore", "pipe", "inherit"] }
       )
       child = started
       started.stdout.setEncoding("utf8").on("data", (text: string) => {
-        if (text.includes("Ready to accept connections")) resume(Effect.void)
+        if (/Ready to accept connections|Sentinel ID is/.test(text)) resume(Effect.void)
       })
       started.once("exit", (code) => resume(Effect.dieMessage(`redis-server ended with ${code}`)))
     })
