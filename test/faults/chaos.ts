@@ -8,6 +8,9 @@
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { mkdirSync, writeFileSync } from "node:fs"
+import { dirname } from "node:path"
+import { fileURLToPath } from "node:url"
 import * as Http from "../support/http.ts"
 import { eventually } from "../support/wait.ts"
 import * as Cast from "./cast.ts"
@@ -37,6 +40,7 @@ export interface Result {
   readonly figures: string
   /** What must not be, in words. */
   readonly violations: ReadonlyArray<string>
+  readonly history: History
 }
 
 const API_KEY = "chaos"
@@ -301,6 +305,7 @@ export const run = (plan: Plan): Effect.Effect<Result, unknown, Scope.Scope> =>
       const violations = check(history)
       return {
         figures: figuresOf(plan, history, recorded.figures),
+        history,
         violations: [...(violations.length === 0 ? [] : [printViolations(history, violations, plan.seed)]), ...left]
       }
     })
@@ -308,12 +313,25 @@ export const run = (plan: Plan): Effect.Effect<Result, unknown, Scope.Scope> =>
     return result
   })
 
+/** The whole history of a run, for who looks into a violation. */
+const keep = ({ history }: Result, seed: number): Effect.Effect<string> =>
+  Effect.sync(() => {
+    const path = fileURLToPath(new URL(`../../reports/chaos-${seed}.json`, import.meta.url))
+    mkdirSync(dirname(path), { recursive: true })
+    writeFileSync(path, JSON.stringify({ ...history, last: Array.from(history.last) }))
+    return path
+  })
+
 /** Runs a plan, prints its schedule and figures, and returns what must not be. */
 export const verify = (plan: Plan): Effect.Effect<ReadonlyArray<string>, unknown, Scope.Scope> =>
   Effect.gen(function* () {
     const steps = schedule(plan.seed, plan.seconds * 1000, plan.faults ?? names)
     process.stdout.write(`chaos: seed ${plan.seed}: ${printSchedule(steps)}\n`)
-    const { figures, violations } = yield* run(plan)
-    process.stdout.write(`${figures}${violations.map((one) => `${one}\n`).join("")}`)
-    return violations
+    const result = yield* run(plan)
+    process.stdout.write(result.figures)
+    if (result.violations.length > 0) {
+      const path = yield* keep(result, plan.seed)
+      process.stdout.write(`${result.violations.join("\n")}\nthe whole history: ${path}\n`)
+    }
+    return result.violations
   })

@@ -71,9 +71,12 @@ export const make = (
       start: Effect.gen(function* () {
         const scope = yield* Scope.fork(outer, { _tag: "Sequential" } as never)
         // Redis may be away just now: that it listens is enough.
-        const program = yield* Program.start({ env, run: commandOf(runtime, preload), waitsForBroker: false }).pipe(
-          Scope.extend(scope)
-        )
+        const program = yield* Program.start({
+          env,
+          run: commandOf(runtime, preload),
+          waitsForBroker: false,
+          startsWithin: "60 seconds"
+        }).pipe(Scope.extend(scope))
         current = { program, scope }
       }),
       kill: Effect.asVoid(end("SIGKILL")),

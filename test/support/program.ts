@@ -1,4 +1,5 @@
 /** The program as users run it, in a process of its own: `npm start` under Node, `deno task start` under Deno. */
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type ChildProcess, spawn } from "node:child_process"
@@ -50,6 +51,8 @@ export interface Options {
   readonly cwd?: string
   /** Whether it is waited for until its broker is live, where it has a Redis; it is. */
   readonly waitsForBroker?: boolean
+  /** How long it may take until it listens; 20 s. */
+  readonly startsWithin?: Duration.DurationInput
   /** Instead of the program under the runtime of the tests. */
   readonly run?: Command
   readonly preload?: Preload
@@ -120,10 +123,11 @@ export const spawnProgram = (options: Options = {}) =>
           watched.until(() => ended !== undefined, seen),
           () => ended as unknown as Exit
         ),
-        says: (text: string) =>
+        says: (text: string, limit?: Duration.DurationInput) =>
           watched.until(
             () => output.includes(text),
-            () => `"${text}" was not said; ${seen()}`
+            () => `"${text}" was not said; ${seen()}`,
+            limit
           )
       }
     }),
@@ -142,7 +146,7 @@ export const start = (options: Options = {}): Effect.Effect<Program, NeverHappen
       ...options,
       env: { PORT: "0", ...options.env }
     })
-    yield* says("listening on")
+    yield* says("listening on", options.startsWithin)
     const hasRedis = options.env?.["REDIS_URL"] !== undefined
     if (hasRedis && options.waitsForBroker !== false) yield* says("broker live")
     /** Asks a script that was loaded into the program. */
