@@ -20,8 +20,11 @@ const importsOf = (module: URL): ReadonlyArray<URL> =>
 
 const starts = (module: URL): boolean => STARTS.test(module.href) || importsOf(module).some(starts)
 
+/** Runs nodes under Node and under Deno itself. */
+const MIXED = "Chaos.test.ts"
+
 /** Can start a server or its broker. */
-const isEndToEnd = (name: string): boolean => !PACKAGE.has(name) && starts(new URL(name, folder))
+const isEndToEnd = (name: string): boolean => !PACKAGE.has(name) && name !== MIXED && starts(new URL(name, folder))
 
 /** FANFARE_TESTS=end-to-end: the tests that every runtime has to pass. */
 const chosen = process.env["FANFARE_TESTS"] === "end-to-end" ? files.filter(isEndToEnd) : files
@@ -29,6 +32,7 @@ const chosen = process.env["FANFARE_TESTS"] === "end-to-end" ? files.filter(isEn
 /** What is measured against the clock, or takes both cores, runs alone. */
 const ALONE = new Set([
   "Bench.test.ts",
+  MIXED,
   "Deno.test.ts",
   "FreshClone.test.ts",
   "Jitter.test.ts",

@@ -83,9 +83,21 @@ const troubled = (what) => {
 /** Subscribers, and what ends them. */
 const actors = []
 
+/**
+ * As in browsers, where a socket that was told to close has no messages any
+ * more. The SDK relies on it: it takes what comes from the connection before
+ * this one for what comes now.
+ */
+class BrowserSocket extends WebSocket {
+  close(code, reason) {
+    this.onmessage = null
+    super.close(code, reason)
+  }
+}
+
 const sdk = (name) => {
   const centrifuge = new Centrifuge(`ws://127.0.0.1:${port}/connection/websocket?client=${name}`, {
-    websocket: WebSocket,
+    websocket: BrowserSocket,
     minReconnectDelay: 50,
     maxReconnectDelay: 1000,
     maxServerPingDelay: timing.pingDelay,
