@@ -11,7 +11,7 @@ import type { Fault, History, Published, Subscriber, Violation } from "./history
 import { order } from "./order.ts"
 import { Positions } from "./positions.ts"
 import { acknowledged, precedence } from "./precedence.ts"
-import { type Cut, cut, type Segment } from "./segments.ts"
+import { type Cut, cut, type Segment, type Signalled } from "./segments.ts"
 
 /** For how long after its end a fault explains what happens, in milliseconds. */
 export const GRACE = 10_000
@@ -34,9 +34,15 @@ const settledAfter = (fault: Fault, faults: ReadonlyArray<Fault>): number =>
     .toSorted((one, other) => one.from - other.from)
     .reduce((end, { from, to }) => (from <= end + GRACE ? Math.max(end, to) : end), fault.to) + GRACE
 
-/** Whether what is told at a time, and was not before `since`, may come of a fault. */
-const mayExplain = (fault: Fault, faults: ReadonlyArray<Fault>, since: number, at: number): boolean =>
-  fault.from <= at && (at <= fault.to + GRACE || (fault.to >= since && at <= settledAfter(fault, faults)))
+/**
+ * Whether a signal may come of a fault. Who recovers may have been away for
+ * long; who is subscribed is told once the fault shows.
+ */
+const mayExplain = (fault: Fault, faults: ReadonlyArray<Fault>, { at, signal, since }: Signalled): boolean => {
+  if (!fault.explains.includes(signal) || fault.from > at) return false
+  if (at <= fault.to + GRACE) return true
+  return fault.to >= since && (signal === "unrecovered" || at <= settledAfter(fault, faults))
+}
 
 /** What was received, and must not have been there at all. */
 const inventions = (history: History, known: ReadonlyMap<string, Published>): ReadonlyArray<Violation> =>
@@ -110,10 +116,7 @@ const needless = (
   faults: ReadonlyArray<Fault>
 ): ReadonlyArray<Violation> =>
   signals
-    .filter(
-      ({ at, signal, since }) =>
-        !faults.some((fault) => fault.explains.includes(signal) && mayExplain(fault, faults, since, at))
-    )
+    .filter((one) => !faults.some((fault) => mayExplain(fault, faults, one)))
     .map(({ at, signal }) => ({
       kind: "needless signal",
       channel,
