@@ -114,7 +114,7 @@ export const options = {
     undefined,
     {
       kind: "text",
-      doc: "the Redis that connects the instances, `redis://` or `rediss://`, with user and password where it has them; without it the broker is in process",
+      doc: "the Redis that connects the instances, `redis://` or `rediss://`, with user and password where it has them, and the number of a database; a master, without cluster mode; without it the broker is in process",
       expected: "redis://[user:password@]host[:port][/db], or rediss://",
       secret: true,
       env: "REDIS_URL"
@@ -242,7 +242,7 @@ export const options = {
     redis: {
       prefix: Option.make(Schema.NonEmptyString, "fanfare", {
         kind: "text",
-        doc: "what all keys and channels in Redis begin with"
+        doc: "what all keys and channels in Redis begin with; environments that share a Redis have one each"
       })
     }
   },

@@ -115,10 +115,9 @@ describe("a Redis that does not let anybody in", () => {
   live("TLS to a port without it, and the other way round: which scheme is for which port", () =>
     Effect.gen(function* () {
       const tlsPort = yield* Redis.freePort
-      const redis = yield* Redis.start([
-        ...["--tls-port", String(tlsPort), "--tls-auth-clients", "no"],
-        ...["--tls-cert-file", fixture("redis.crt"), "--tls-key-file", fixture("redis.key")]
-      ])
+      const tls = `--tls-port ${tlsPort} --tls-auth-clients no`.split(" ")
+      const certificate = ["--tls-cert-file", fixture("redis.crt"), "--tls-key-file", fixture("redis.key")]
+      const redis = yield* Redis.start([...tls, ...certificate])
       expect(yield* reasonOf(`rediss://127.0.0.1:${redis.port}`, /TLS/)).toMatch(
         /rediss:\/\/ is for a port with TLS, redis:\/\/ for one without$/
       )

@@ -33,7 +33,8 @@ describe("The Redis user", () => {
         client.call("ACL", "SETUSER", "wary", "on", ">secret", "~fanfare:*", "&fanfare:*", "-@all", ...commands)
       )
       const server = yield* People.start({
-        redis_url: redis.url.replace("redis://", "redis://wary:secret@"),
+        // A database of its own, for SELECT.
+        redis_url: `${redis.url.replace("redis://", "redis://wary:secret@")}/3`,
         client: { presence_update_interval: "100ms" }
       })
       const api = yield* Api.make(server.http)
@@ -57,6 +58,13 @@ describe("The Redis user", () => {
         ({ num_clients }) => num_clients === 0,
         "nobody is there"
       )
+      // The heartbeat as well.
+      yield* eventually(
+        redis.use((client) => client.info("commandstats")),
+        (stats) => Number(/cmdstat_ping:calls=(\d+)/.exec(stats)?.[1]) > 4,
+        "heartbeats"
+      )
+      expect(server.logs.filter((line) => line.startsWith("WARN"))).toEqual([])
       expect(yield* redis.use((client) => client.call("ACL", "LOG"))).toEqual([])
     })
   )

@@ -51,10 +51,10 @@ class Batch extends InFlight.Sent<unknown> {
   readonly #channels: Array<string> = []
   readonly #publishings: Array<Publishing> = []
   #topicsAndEnvelopes: Array<string> = []
-  readonly #refused: InFlight.Refused
+  readonly #refused: InFlight.OnRefusal
   #bytes = 0
 
-  constructor(at: Streams.Target, refused: InFlight.Refused) {
+  constructor(at: Streams.Target, refused: InFlight.OnRefusal) {
     super()
     this.at = at
     this.#refused = refused

@@ -33,7 +33,7 @@ export const failure = (reason: BrokerFailure, channel: string, what: string, ca
 }
 
 /** Hears of commands that Redis refuses: what they do, how many, and Redis's answer. Does not throw. */
-export type Refused = (what: string, cause: unknown, count: number) => void
+export type OnRefusal = (what: string, cause: unknown, count: number) => void
 
 /**
  * What is answered as one. There may be thousands without an answer yet, and each
@@ -94,7 +94,7 @@ export interface InFlight {
   /** Its deadline begins. */
   readonly begin: (sent: Sent<never>) => void
   /** Redis has refused some of what it has answered as a whole. */
-  readonly refused: Refused
+  readonly refused: OnRefusal
   /** Runs it, and tells what has become of it. It counts until Redis answers, or the link is gone. */
   readonly follow: <R>(sent: Sent<R>, run: () => Promise<R>) => void
   /** Runs a command at a link, within the bounds and the deadline. */
@@ -153,7 +153,7 @@ const promised = <R>(run: () => Promise<R>): Promise<R> =>
 
 export const make = (
   { limits }: Pick<Context.Tag.Service<Metrics.Metrics>, "limits">,
-  refused: Refused = constVoid
+  refused: OnRefusal = constVoid
 ): Effect.Effect<InFlight, never, Scope.Scope> =>
   Effect.map(Deadlines.make(DEADLINE), (deadlines) => {
     const progress = { asked: 0, answered: 0 }

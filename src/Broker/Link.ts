@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as SubscriptionRef from "effect/SubscriptionRef"
 import type { BrokerError, BrokerState } from "../Broker.ts"
-import type { Refused } from "./InFlight.ts"
+import type { OnRefusal } from "./InFlight.ts"
 import type { Target } from "./RedisStreams.ts"
 
 /** Runs commands on the broker's link. They are sent in the order in which they are run. */
@@ -24,7 +24,7 @@ export class Link extends Context.Tag("fanfare/Broker/Link")<
       command: (at: Target) => Promise<A>
     ) => Effect.Effect<A, BrokerError>
     /** Counts and warns of a refusal in the midst of a command that has others to do. */
-    readonly refused: Refused
+    readonly refused: OnRefusal
     readonly state: SubscriptionRef.SubscriptionRef<BrokerState>
   }
 >() {}

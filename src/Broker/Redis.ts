@@ -24,7 +24,6 @@ import * as Either from "effect/Either"
 import { constUndefined, constVoid, identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
-import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { Buffer } from "node:buffer"
@@ -42,7 +41,8 @@ import * as Batches from "./Batches.ts"
 import * as Envelope from "./Envelope.ts"
 import * as InFlight from "./InFlight.ts"
 import { Link as SharedLink } from "./Link.ts"
-import * as Outage from "./Outage.ts"
+import * as LinkState from "./LinkState.ts"
+import * as Pair from "./Pair.ts"
 import * as Streams from "./RedisStreams.ts"
 import * as Refusals from "./Refusals.ts"
 import * as Subscriptions from "./Subscriptions.ts"
@@ -101,34 +101,6 @@ const SEND_CONTROL = { what: "send a control message", lost: "Failed", read: ide
 /** What the link's scripts are for: streams, and presence. */
 const scripts = { ...Streams.scripts, ...Entries.scripts }
 
-interface Link {
-  readonly publisher: Redis.Client
-  readonly subscriber: Redis.Client
-  /** The Redis process at its other end; empty where the user may not call INFO. */
-  readonly runId: string
-}
-
-const openLink = (
-  url: Redacted.Redacted,
-  probe: Redis.Options["probe"],
-  refused: Redis.Options["refused"]
-): Effect.Effect<Link, Redis.LinkLost, Scope.Scope> =>
-  Effect.gen(function* () {
-    const [publisher, subscriber] = yield* Effect.all(
-      [
-        Redis.open(url, { name: "fanfare-publisher", scripts, probe, refused }),
-        // What the one is refused the other is as well.
-        Redis.open(url, { name: "fanfare-subscriber", probe, refused: constVoid })
-      ],
-      { concurrency: "unbounded" }
-    )
-    const { runId } = publisher
-    // Behind one address there may be two servers for the length of a failover.
-    if (runId !== subscriber.runId)
-      yield* new Redis.LinkLost({ message: "publisher and subscriber are connected to different servers" })
-    return { publisher, subscriber, runId }
-  })
-
 const noAnswer = (): Redis.LinkLost => new Redis.LinkLost({ message: "no answer to the handshake" })
 
 const make = (url: Redacted.Redacted) =>
@@ -139,18 +111,18 @@ const make = (url: Redacted.Redacted) =>
     const { host: where, hostname, port } = new URL(Redacted.value(url))
     const keys = Streams.keys(prefix, Redis.databaseOf(url))
     const topicPrefix = keys.topic("")
-    const outage = yield* Outage.make(where, metrics)
+    const outage = yield* LinkState.make(where, metrics)
     const { state } = outage
     /** The link that is live. */
-    let link: Link | undefined
+    let link: Pair.Pair | undefined
     /** Whether the present link was live: the loss of it is counted. */
-    let hasLived = false
+    let wasLive = false
     /** Where streams are read: the link, or the one that is to be it. */
     let target: Streams.Target | undefined
     let sink: Sink | undefined
     let hearControl: ((message: string) => void) | undefined
 
-    const commandsOf = ({ subscriber: { redis } }: Link): Subscriptions.Commands<Redis.LinkLost> => ({
+    const commandsOf = ({ subscriber: { redis } }: Pair.Pair): Subscriptions.Commands<Redis.LinkLost> => ({
       isRefusal: Redis.isRefusal,
       subscribe: (topics) =>
         Redis.command(() => redis.subscribe(...topics)).pipe(
@@ -166,7 +138,7 @@ const make = (url: Redacted.Redacted) =>
     })
 
     /** Hands messages to the sink, and stops reading while it is full. */
-    const listen = ({ subscriber }: Link): Effect.Effect<void, never, Scope.Scope> =>
+    const listen = ({ subscriber }: Pair.Pair): Effect.Effect<void, never, Scope.Scope> =>
       Effect.gen(function* () {
         const full = yield* Effect.makeLatch(false)
         subscriber.redis.on("message", (name: string, payload: string) => {
@@ -194,43 +166,21 @@ const make = (url: Redacted.Redacted) =>
         )
       })
 
-    const report = yield* Refusals.make(where)
+    const refusals = yield* Refusals.make(where)
     /** What an answer to a command says about the link is not waited for until the next heartbeat. */
-    const refused: InFlight.Refused = (what, cause, count) => {
-      report(what, cause, count)
+    const refused: InFlight.OnRefusal = (what, cause, count) => {
+      refusals.refused(what, cause, count)
       if (Reply.verdictOf(cause) === "Ends") link?.publisher.condemn(cause)
     }
 
-    /** What the Redis user may not do is the same for each link: it is said once. */
-    const said = new Set<string>()
-    const warnOnce = (warning: string): Effect.Effect<void> =>
+    const degraded = (error: Redis.LinkLost) =>
       Effect.suspend(() => {
-        if (said.has(warning)) return Effect.void
-        said.add(warning)
-        return Effect.logWarning(warning)
-      })
-
-    const fork = Runtime.runFork(yield* Effect.runtime<never>())
-    const heartbeatRefused = (command: string, cause: unknown): void => {
-      if (Reply.codeOf(cause) !== "NOPERM") return report(`answer a heartbeat (${command})`, cause, 1)
-      metrics.brokerRefusals(Refusals.kindOf(cause)).add()
-      fork(
-        warnOnce(
-          `redis at ${where} does not permit ${command} to the heartbeat: ${Reply.wordsOf(cause)}; a Redis that becomes a replica may be noticed late`
-        )
-      )
-    }
-
-    const withoutLink = (reason: Outage.Reason) =>
-      Effect.suspend(() => {
-        const wasLive = hasLived
-        hasLived = false
+        const isLoss = wasLive
+        wasLive = false
         link = undefined
         target = undefined
-        return outage.degraded(reason, wasLive)
+        return Effect.zipRight(subscriptions.lost(error), outage.degraded(error, isLoss))
       })
-
-    const degraded = (error: Redis.LinkLost) => Effect.zipRight(subscriptions.lost(error), withoutLink(error))
 
     /** Redis is there and does no work: nothing is sent to it, and its subscriptions stay. */
     const stalled = ({ cause, message }: Redis.Stalled) =>
@@ -248,7 +198,7 @@ const make = (url: Redacted.Redacted) =>
 
     const serve = Effect.scoped(
       Effect.gen(function* () {
-        const opened = yield* openLink(url, keys.probe, heartbeatRefused).pipe(
+        const opened = yield* Pair.open(url, { scripts, probe: keys.probe, refused: refusals.heartbeat }).pipe(
           within(OPEN_TIMEOUT, noAnswer),
           Tracing.span("broker.connect", () => ({
             kind: "client",
@@ -256,49 +206,29 @@ const make = (url: Redacted.Redacted) =>
             attributes: { "db.system.name": "redis", "server.address": hostname, "server.port": Number(port || 6379) }
           }))
         )
-        const { publisher, subscriber } = opened
-        if (opened.runId === "") {
-          yield* warnOnce(
+        const { lives, publisher, runId, watch } = opened
+        if (runId === "") {
+          refusals.once(
             "Redis does not permit INFO: a restart from an older snapshot, or a failover, cannot be told from a lost link"
           )
         }
         yield* listen(opened)
         const commands = commandsOf(opened)
 
-        const heartbeats = Effect.all([publisher.heartbeat, subscriber.heartbeat], { concurrency: 2, discard: true })
-        const ended = Effect.raceFirst(publisher.ended, subscriber.ended)
-        /** Waits until Redis does its work. */
-        const works: Effect.Effect<void, Redis.LinkLost> = Effect.raceFirst(heartbeats, ended).pipe(
-          Effect.catchTag("Stalled", (stall) =>
-            Effect.zipRight(
-              stalled(stall),
-              Effect.delay(
-                Effect.suspend(() => works),
-                Redis.HEARTBEAT_INTERVAL
-              )
-            )
-          )
-        )
-        const watch = Effect.raceFirst(publisher.watch, subscriber.watch)
-        /** The same, where a stall shows later. */
-        const lives: Effect.Effect<never, Redis.LinkLost> = watch.pipe(
-          Effect.catchTag("Stalled", () => Effect.suspend(() => lives))
-        )
-
-        yield* works
+        yield* opened.works(stalled)
         yield* Redis.step("EVAL", () => Batches.probe(publisher)).pipe(within(OPEN_TIMEOUT, noAnswer))
         yield* outage.resyncing
         yield* Effect.raceFirst(subscriptions.restore(commands), lives)
         const serving = Effect.gen(function* () {
           yield* outage.resyncing
-          target = { client: publisher, runId: opened.runId, keys }
+          target = { client: publisher, runId, keys }
           yield* Effect.raceFirst(sink?.resync ?? Effect.void, lives)
           link = opened
-          hasLived = true
+          wasLive = true
           yield* outage.live
           return yield* watch
         }).pipe(
-          Effect.catchTag("Stalled", (stall) => Effect.zipRight(stalled(stall), works)),
+          Effect.catchTag("Stalled", (stall) => Effect.zipRight(stalled(stall), opened.works(stalled))),
           Effect.forever
         )
         return yield* Effect.raceFirst(serving, subscriptions.maintain(commands))
@@ -406,7 +336,7 @@ const make = (url: Redacted.Redacted) =>
         Effect.suspend(() => {
           if (link === undefined) return Effect.fail(InFlight.failure("NotLive", channel, "subscribe"))
           const wanted = Effect.mapError(subscriptions.want(keys.topic(channel)), (error) =>
-            InFlight.failure("Failed", channel, "subscribe", error)
+            InFlight.failure("Failed", channel, "subscribe", Redis.isRefusal(error) ? error.cause : error)
           )
           // Most newcomers come to a channel that is heard already, and wait for nothing.
           return isSubscribed(channel)

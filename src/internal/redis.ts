@@ -141,7 +141,7 @@ const close = (redis: Redis): Effect.Effect<void> =>
 const information = (redis: Redis, section: string): Effect.Effect<string | undefined, LinkLost> =>
   step("INFO", () => redis.info(section)).pipe(
     Effect.catchIf(
-      ({ said }) => said === "NOPERM" || said === "ERR",
+      (error) => isRefusal(error) && Reply.isDenied(error.cause),
       () => Effect.succeed(undefined)
     )
   )
@@ -190,7 +190,7 @@ export const open = (
     redis.once("connect", () => {
       isGreeted = true
     })
-    const progress = (): Opening.Progress => {
+    const stage = (): Opening.Stage => {
       // Undefined until the client has begun to connect, whatever its type says.
       const stream = redis.stream as (typeof redis.stream & { readonly connecting?: boolean }) | undefined
       return {
@@ -202,11 +202,11 @@ export const open = (
     yield* command(() => redis.connect()).pipe(
       Effect.mapError((error) => {
         const cause = problem ?? error.cause
-        return lost(cause, Opening.failureOf(progress(), cause))
+        return lost(cause, Opening.failureOf(stage(), cause))
       }),
       within(
         CONNECT_TIMEOUT,
-        () => new LinkLost({ message: Opening.silenceOf(progress(), Duration.format(CONNECT_TIMEOUT)) })
+        () => new LinkLost({ message: Opening.silenceOf(stage(), Duration.format(CONNECT_TIMEOUT)) })
       )
     )
 
@@ -267,7 +267,7 @@ export const open = (
         const verdict = Reply.verdictOf(cause)
         if (verdict === "Ends") return Effect.fail(lost(cause))
         if (verdict === "Stalls") return Effect.fail(new Stalled({ message: Reply.wordsOf(cause), cause }))
-        if (Reply.codeOf(cause) === "NOPERM" && name !== "PING") denied.add(name)
+        if (Reply.isDenied(cause)) denied.add(name)
         if (name !== "INFO" && !isTold) refused(name, cause)
         isTold = true
       }

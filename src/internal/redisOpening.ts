@@ -40,7 +40,7 @@ export const refusalOf = (step: string, cause: unknown): string => {
 }
 
 /** How far a connection has come that is not open yet. */
-export interface Progress {
+export interface Stage {
   readonly isTls: boolean
   /** The network connection is there. */
   readonly isConnected: boolean
@@ -51,7 +51,7 @@ export interface Progress {
 const TWO_SCHEMES = "rediss:// is for a port with TLS, redis:// for one without"
 
 /** What a Redis has not answered to in time. */
-export const silenceOf = ({ isConnected, isGreeted, isTls }: Progress, limit: string): string => {
+export const silenceOf = ({ isConnected, isGreeted, isTls }: Stage, limit: string): string => {
   if (!isConnected) return `no connection within ${limit}`
   return isTls && !isGreeted
     ? `no answer to the TLS handshake within ${limit}: ${TWO_SCHEMES}`
@@ -62,7 +62,7 @@ export const silenceOf = ({ isConnected, isGreeted, isTls }: Progress, limit: st
 const NO_TLS = /wrong version number|packet length too long|record overflow|InvalidContentType|InvalidMessage/i
 
 /** Why a connection has ended before it was open. */
-export const failureOf = ({ isGreeted, isTls }: Progress, problem: unknown): string => {
+export const failureOf = ({ isGreeted, isTls }: Stage, problem: unknown): string => {
   const words = Reply.wordsOf(problem)
   if (Reply.isReply(problem)) return refusalOf("HELLO", problem)
   if (isTls) return NO_TLS.test(words) ? `no TLS at this port (${words}): ${TWO_SCHEMES}` : words

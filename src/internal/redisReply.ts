@@ -17,8 +17,7 @@ const MET_IN_SCRIPT = /^ERR Error running script .*@user_script: ?\d+: -?(?=[A-Z
 const SCRIPT_AND_LINE = / script: [0-9a-f]{40}, on @user_script:\d+\.$/
 // They are keys, publications and Lua; the part before them has the command.
 const ARGUMENTS = /,? with args beginning with:.*$/s
-// eslint-disable-next-line no-control-regex
-const CONTROL = /[\u0000-\u001f\u007f]+/g
+const CONTROL = /\p{Cc}+/gu
 
 /** Redis's words, on one line, without the arguments of the command. */
 export const wordsOf = (cause: unknown): string => {
@@ -41,6 +40,9 @@ export const codeOf = (cause: unknown): string => {
   if (FORBIDDEN_IN_SCRIPT.test(words)) return "NOPERM"
   return /^[A-Z][A-Z0-9_]*(?= |$)/.exec(words)?.[0] ?? "ERR"
 }
+
+/** Whether the user may not call a command, or Redis does not have it under this name. */
+export const isDenied = (cause: unknown): boolean => ["NOPERM", "ERR"].includes(codeOf(cause))
 
 /**
  * - `Ends`: the Redis at the other end is not the one to work with (a replica, a

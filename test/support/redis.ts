@@ -41,6 +41,9 @@ export const freePort: Effect.Effect<number> = Effect.async((resume) => {
   })
 })
 
+/** It keeps nothing on disk, and a replica gets the data at once. */
+const QUIET = "--bind 127.0.0.1 --appendonly no --repl-diskless-sync-delay 0 --save".split(" ").concat("")
+
 const gone = (child: ChildProcess): Effect.Effect<void> =>
   Effect.async((resume) => {
     if (child.exitCode !== null || child.signalCode !== null) resume(Effect.void)
@@ -68,13 +71,7 @@ export const start = (extra: ReadonlyArray<string> = []): Effect.Effect<Redis, n
     const launch = Effect.async<void>((resume) => {
       const started = spawn(
         process.env["REDIS_SERVER_BIN"] ?? "redis-server",
-        [
-          ...file,
-          ...["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder],
-          // A replica gets the data at once.
-          ...["--repl-diskless-sync-delay", "0"],
-          ...extra
-        ],
+        [...file, "--port", String(port), ...QUIET, "--dir", folder, ...extra],
         { stdio: ["ignore", "pipe", "inherit"] }
       )
       child = started

@@ -19,7 +19,7 @@ export interface Reason {
 }
 
 /** The states of a link, as it goes through them. */
-export interface Outage {
+export interface LinkState {
   readonly state: SubscriptionRef.SubscriptionRef<BrokerState>
   /** There is no link, or none that works. `isLoss`: a link that was live is gone. */
   readonly degraded: (reason: Reason, isLoss: boolean) => Effect.Effect<void>
@@ -31,7 +31,7 @@ export interface Outage {
 export const make = (
   where: string,
   metrics: Pick<Context.Tag.Service<Metrics.Metrics>, "brokerLinkLosses" | "brokerOutageSeconds">
-): Effect.Effect<Outage> =>
+): Effect.Effect<LinkState> =>
   Effect.gen(function* () {
     const state = yield* SubscriptionRef.make<BrokerState>({ _tag: "Degraded", cause: "not connected yet" })
     let lostAt: number | undefined
