@@ -90,7 +90,7 @@ const actors = []
  */
 class BrowserSocket extends WebSocket {
   close(code, reason) {
-    this.onmessage = null
+    this.removeAllListeners("message")
     super.close(code, reason)
   }
 }
