@@ -1,4 +1,5 @@
 /** Who takes part in a chaos run: subscribers of every kind, publishers, presence watchers; and their processes. */
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Child from "../support/child.ts"
@@ -135,10 +136,11 @@ export interface Cast {
   readonly publish: Effect.Effect<void>
   /** They publish no more, and know what has become of what they have published. */
   readonly stop: Effect.Effect<void, NeverHappened>
-  /** From now on it waits for the last publication of each channel, by id. */
-  readonly expect: (last: ReadonlyMap<string, string>) => Effect.Effect<void>
-  /** Everybody has got that. */
-  readonly done: Effect.Effect<void, NeverHappened>
+  /** From now on it waits for a publication in each channel, by id; what this returns completes once everybody has got theirs. */
+  readonly expect: (
+    last: ReadonlyMap<string, string>,
+    limit: Duration.DurationInput
+  ) => Effect.Effect<Effect.Effect<void, NeverHappened>>
   /** Who is in which channel with presence now. */
   readonly present: Effect.Effect<ReadonlyArray<Present>, NeverHappened>
   readonly report: Effect.Effect<Recorded, NeverHappened>
@@ -195,8 +197,15 @@ export const start = (plan: Plan): Effect.Effect<Cast, never, Scope.Scope> =>
       subscribed: Effect.asVoid(all("subscribed")),
       publish: tell("publish"),
       stop: Effect.zipRight(tell("stop"), Effect.asVoid(all("stopped"))),
-      expect: (last) => tell("expect", { last: Array.from(last) }),
-      done: Effect.asVoid(all("done")),
+      expect: (last, limit) =>
+        Effect.suspend(() => {
+          const before = children.map((child) => child.said())
+          const done = Effect.forEach(children, (child, index) => child.says("done", limit, before[index]), {
+            concurrency: "unbounded",
+            discard: true
+          })
+          return Effect.as(tell("expect", { last: Array.from(last) }), done)
+        }),
       present: Effect.suspend(() => {
         const before = children.map((child) => child.said())
         const asked = Effect.forEach(children, (child, index) =>

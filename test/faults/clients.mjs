@@ -73,6 +73,9 @@ const interrupted = (log, code) => {
   log.isSubscribed = false
 }
 
+/** Whether there is nothing more to do but to listen. */
+const publishing = { isOver: false }
+
 /** What should not be, how often; and what is only counted. */
 const figures = { retries: 0, presences: 0 }
 const trouble = {}
@@ -149,7 +152,8 @@ const plain = ({ client, promised, channels: [channel] }) => {
   const log = open(client, channel, promised)
   const chance = chanceOf(seed + logs.length)
   let socket
-  let heard = 0
+  /** When it was pinged last; not by a node that does not ping. */
+  let pinged
   let isLeaving = false
   const connect = () => {
     const current = new WebSocket(`ws://127.0.0.1:${port}/channels/${channel}`, {
@@ -157,14 +161,13 @@ const plain = ({ client, promised, channels: [channel] }) => {
       handshakeTimeout: 3000
     })
     socket = current
-    heard = clock()
+    pinged = undefined
     current.on("open", () => subscribed(log))
     current.on("message", (data) => {
-      heard = clock()
       received(log, JSON.parse(String(data)).id)
     })
     current.on("ping", () => {
-      heard = clock()
+      pinged = clock()
     })
     current.on("error", () => undefined)
     current.on("close", (code) => {
@@ -177,7 +180,7 @@ const plain = ({ client, promised, channels: [channel] }) => {
     present: () => [],
     // Its server is gone without a goodbye.
     look: () => {
-      if (clock() - heard > timing.pingInterval + timing.pingDelay) socket.terminate()
+      if (clock() - pinged > timing.pingInterval + timing.pingDelay) socket.terminate()
     },
     leave: () => {
       isLeaving = true
@@ -193,7 +196,7 @@ const watcher = ({ client, promised, channels: [channel] }) => {
   const subscription = follow(centrifuge, log)
   let isAsking = false
   const ask = () => {
-    if (isAsking || subscription.state !== "subscribed") return
+    if (isAsking || publishing.isOver || subscription.state !== "subscribed") return
     isAsking = true
     subscription
       .presence()
@@ -220,7 +223,6 @@ const KINDS = { plain, "plain lossy": plain, watcher }
 // ── Publishers ───────────────────────────────────────────────────────────────
 
 const published = []
-const publishing = { isOver: false }
 
 /** Of some length: most are short, some are longer than a slow client takes. */
 const padding = (chance) => "x".repeat(chance.next() < 0.05 ? 4000 : chance.below(200))
