@@ -6,16 +6,10 @@ const folder = new URL("test/", import.meta.url)
 const files = readdirSync(folder).filter((name) => name.endsWith(".test.ts"))
 
 /** About the package and its documentation, not about a running server. */
-const PACKAGE = new Set([
-  "DocsExamples.test.ts",
-  "Embedding.test.ts",
-  "FreshClone.test.ts",
-  "Package.test.ts",
-  "Snippets.test.ts"
-])
+const PACKAGE = new Set(["DocsExamples.test.ts", "FreshClone.test.ts", "Package.test.ts", "Snippets.test.ts"])
 
 /** The modules of the tests that start a server, its broker or its Redis. */
-const STARTS = /\/support\/(server|embedded|program|redis|broker)\.ts$/
+const STARTS = /\/(support\/(server|embedded|program|redis|broker)|faults\/(redis|node))\.ts$/
 
 /** What a module of the tests imports of the others, but for types. */
 const importsOf = (module: URL): ReadonlyArray<URL> =>
@@ -26,8 +20,11 @@ const importsOf = (module: URL): ReadonlyArray<URL> =>
 
 const starts = (module: URL): boolean => STARTS.test(module.href) || importsOf(module).some(starts)
 
+/** Runs nodes under Node and under Deno itself. */
+const MIXED = "Chaos.test.ts"
+
 /** Can start a server or its broker. */
-const isEndToEnd = (name: string): boolean => !PACKAGE.has(name) && starts(new URL(name, folder))
+const isEndToEnd = (name: string): boolean => !PACKAGE.has(name) && name !== MIXED && starts(new URL(name, folder))
 
 /** FANFARE_TESTS=end-to-end: the tests that every runtime has to pass. */
 const chosen = process.env["FANFARE_TESTS"] === "end-to-end" ? files.filter(isEndToEnd) : files
@@ -35,6 +32,7 @@ const chosen = process.env["FANFARE_TESTS"] === "end-to-end" ? files.filter(isEn
 /** What is measured against the clock, or takes both cores, runs alone. */
 const ALONE = new Set([
   "Bench.test.ts",
+  MIXED,
   "Deno.test.ts",
   "FreshClone.test.ts",
   "Jitter.test.ts",

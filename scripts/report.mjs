@@ -17,13 +17,14 @@ const count = (results) => {
   return { tests: statuses.length, passed, failed: statuses.length - passed }
 }
 
-const RUNS = ["test", "deno", "node24"]
+const RUNS = ["test", "deno", "node24", "chaos"]
 const reports = RUNS.map((name) => [name, read(name)])
 const ran = reports.flatMap(([name, report]) => (report === undefined ? [] : [[name, report]]))
 
 const ends = new Set((read("deno") ?? read("node24"))?.testResults.map(({ name }) => basename(name)) ?? [])
-const NAMES = { test: `Node ${process.versions.node}`, node24: "Node 24", deno: "Deno" }
+const NAMES = { test: `Node ${process.versions.node}`, node24: "Node 24", deno: "Deno", chaos: "chaos" }
 for (const [name, { testResults }] of ran) {
+  if (name === "chaos") continue
   const { failed, passed, tests } = count(testResults.filter((file) => ends.has(basename(file.name))))
   process.stdout.write(`end-to-end, ${NAMES[name].padEnd(14)} ${tests} tests, ${passed} passed, ${failed} failed\n`)
 }

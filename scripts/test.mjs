@@ -1,10 +1,12 @@
 // npm test: builds, finds the programs that tests need, runs every test under this Node, and the end-to-end tests under Deno.
 // npm test -- VITEST ARGUMENT…: what vitest makes of that, under this Node.
 // npm test -- --end-to-end RUNTIME…: the end-to-end tests, under node (this one), node24 or deno.
+// npm run test:chaos -- [--seed N] [--minutes M] [--faults A,B]: faults at random, against the promises.
 // With --unless-passed: nothing, if every test has passed on these very files.
 import { spawnSync } from "node:child_process"
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
+import { parseArgs } from "node:util"
 import { fingerprint } from "./fingerprint.mjs"
 import { frameworks, program, tool } from "./tools.mjs"
 
@@ -46,6 +48,32 @@ const test = (runtime, name, env, args = []) => {
 
 const endToEnd = (runtime, env) => test(runtime, runtime, { ...env, FANFARE_TESTS: "end-to-end" })
 
+/** The options of a chaos run, as its test reads them; `undefined` where they are others. */
+const chaosOptions = (options) => {
+  try {
+    const { values } = parseArgs({
+      args: options,
+      options: { seed: { type: "string" }, minutes: { type: "string" }, faults: { type: "string" } }
+    })
+    const { faults, minutes, seed } = values
+    if ([minutes, seed].some((number) => number !== undefined && !(Number(number) >= 0))) return undefined
+    return {
+      ...(seed === undefined ? {} : { CHAOS_SEED: seed }),
+      ...(minutes === undefined ? {} : { CHAOS_MINUTES: minutes }),
+      ...(faults === undefined ? {} : { CHAOS_FAULTS: faults })
+    }
+  } catch {
+    return undefined
+  }
+}
+
+const chaos = (options) => {
+  const chosen = chaosOptions(options)
+  if (chosen !== undefined) return test("node", "chaos", { ...env, ...chosen }, ["--config", "vitest.chaos.config.ts"])
+  process.stderr.write("--seed NUMBER, --minutes NUMBER and --faults NAME,NAME are what there is\n")
+  return 2
+}
+
 const args = process.argv.slice(2)
 const isSuite = args.length === 0 || args[0] === "--unless-passed"
 const files = fingerprint()
@@ -60,6 +88,7 @@ const env = { ...process.env, ...need() }
 
 const tests = () => {
   if (isSuite) return [test("node", "test", env), endToEnd("deno", env)].find((status) => status !== 0) ?? 0
+  if (args[0] === "--chaos") return chaos(args.slice(1))
   if (args[0] !== "--end-to-end") return test("node", "part", env, args)
   const unknown = args.slice(1).find((name) => !Object.hasOwn(RUNTIMES, name))
   if (unknown !== undefined || args.length === 1) {

@@ -1,4 +1,4 @@
-/** What one connection publishes in one burst, while its publishes do not wait for each other's answers. */
+/** What one connection publishes in one burst, while its publishes do not wait for each other's answers; with and without a tracer. */
 import { describe, expect } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -9,6 +9,7 @@ import { live } from "./support/it.ts"
 import type { Json } from "./support/json.ts"
 import type * as Server from "./support/server.ts"
 import * as Socket from "./support/socket.ts"
+import { ways } from "./support/ways.ts"
 
 const COUNT = 500
 const NUMBERS = Array.from({ length: COUNT }, (_, index) => index)
@@ -98,24 +99,43 @@ const hooks = (decide: (n: number) => Effect.Effect<void, Hooks.Rejected>) => {
 
 const DECISIONS: ReadonlyArray<readonly [name: string, decide: (n: number) => Effect.Effect<void>]> = [
   ["decides at once", () => Effect.void],
+  ["yields", () => Effect.yieldNow()],
   ["takes its time for some of them", detour]
 ]
 
 /** Asked after the configuration, which is never done in the step in which it is asked; or alone. */
 const PLACES = ["hooks", "decides"] as const
 
-for (const [index, [cluster]] of clusters({}).entries()) {
-  const start = (options: Server.Options) =>
-    Effect.flatMap(Effect.fromNullable(clusters(options)[index]), ([, cluster]) => cluster)
+/** Hooks that yield are among the decisions. */
+const WAYS = ways.filter(([name]) => name !== "with hooks that yield")
 
-  describe(`publishes of one connection in one burst: ${cluster}`, () => {
-    for (const place of PLACES) {
+const SUITES = clusters({}).flatMap(([cluster], index) =>
+  WAYS.map(([name, way]) => ({
+    cluster,
+    index,
+    name,
+    way,
+    // Traced, a command takes the same way whoever decides.
+    places: name === "as it comes" ? PLACES : PLACES.slice(1)
+  }))
+)
+
+for (const { cluster, index, name: how, places, way } of SUITES) {
+  const start = (own: Server.Options) =>
+    Effect.gen(function* () {
+      const { options, used } = yield* way
+      const [, cluster] = yield* Effect.fromNullable(clusters({ ...options, ...own })[index])
+      return { ...(yield* cluster), used }
+    })
+
+  describe(`publishes of one connection in one burst: ${cluster}, ${how}`, () => {
+    for (const place of places) {
       for (const [name, decide] of DECISIONS) {
         for (const [kind, open] of SENDERS) {
           live(`by ${kind}: in order, each once, each answered; a hook (${place}) ${name}, and is asked once`, () =>
             Effect.gen(function* () {
               const { asked, onPublish } = hooks(decide)
-              const { servers } = yield* start({ config: { channel }, [place]: { onPublish } })
+              const { servers, used } = yield* start({ config: { channel }, [place]: { onPublish } })
               const there = servers.at(-1) ?? servers[0]
               for (const channel of CHANNELS) {
                 const { numbers } = yield* listen(there, channel)
@@ -129,13 +149,14 @@ for (const [index, [cluster]] of clusters({}).entries()) {
                 expect(isClosed()).toBe(false)
               }
               expect(asked).toEqual(CHANNELS.flatMap((channel) => NUMBERS.map((n) => `${channel} ${n}`)))
+              expect(used()).toBeGreaterThan(0)
             })
           )
         }
       }
     }
 
-    for (const place of PLACES) {
+    for (const place of places) {
       live(`a hook (${place}) that throws, dies or rejects costs its command only, and is asked once`, () =>
         Effect.gen(function* () {
           const rejected = new Hooks.Rejected({ code: 422, message: "not this one", temporary: true })
@@ -145,7 +166,7 @@ for (const [index, [cluster]] of clusters({}).entries()) {
             if (!isFault(n)) return detour(n)
             return n % 2 === 0 ? bug() : Effect.zipRight(Effect.yieldNow(), Effect.sync(bug))
           })
-          const { servers } = yield* start({ config: { channel }, [place]: { onPublish } })
+          const { servers, used } = yield* start({ config: { channel }, [place]: { onPublish } })
           const there = servers.at(-1) ?? servers[0]
           const code = (n: number): number | undefined => (isFault(n) ? 100 : n % 25 === 13 ? 422 : undefined)
           const accepted = NUMBERS.filter((n) => code(n) === undefined)
@@ -161,6 +182,7 @@ for (const [index, [cluster]] of clusters({}).entries()) {
             expect(isClosed()).toBe(false)
           }
           expect(asked).toEqual(CHANNELS.flatMap((channel) => NUMBERS.map((n) => `${channel} ${n}`)))
+          expect(used()).toBeGreaterThan(0)
         })
       )
     }
@@ -168,7 +190,7 @@ for (const [index, [cluster]] of clusters({}).entries()) {
     live("behind a publish that costs a plain socket its connection nothing is published", () =>
       Effect.gen(function* () {
         const onPublish = ({ data }: Hooks.PublishRequest) => (data === "20" ? Effect.die("a defect") : Effect.void)
-        const { servers } = yield* start({ config: { channel }, hooks: { onPublish } })
+        const { servers, used } = yield* start({ config: { channel }, hooks: { onPublish } })
         for (const channel of CHANNELS) {
           const { numbers } = yield* listen(servers[0], channel)
           const socket = yield* Socket.open(`${servers[0].ws}/channels/${channel}`)
@@ -177,6 +199,7 @@ for (const [index, [cluster]] of clusters({}).entries()) {
           yield* servers[0].publisher.publish(channel, "the end")
           expect(yield* numbers).toEqual([NUMBERS.slice(0, 20), NUMBERS.slice(0, 20)])
         }
+        expect(used()).toBeGreaterThan(0)
       })
     )
   })

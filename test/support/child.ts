@@ -19,6 +19,9 @@ export interface Message {
 }
 
 export interface Child {
+  readonly signal: (name: NodeJS.Signals) => void
+  /** All messages of a type that have come. */
+  readonly all: <M extends Message>(type: M["type"]) => ReadonlyArray<M>
   readonly send: (message: Message & Record<string, unknown>) => void
   /** Waits for the first message of a type, counted from `after` messages that have come. */
   readonly says: <M extends Message>(
@@ -56,6 +59,8 @@ export const start = (script: string, plan: object): Effect.Effect<Child, never,
       watched.changed()
     })
     return {
+      signal: (name) => signal(child, name),
+      all: <M extends Message>(type: M["type"]) => messages.filter((message): message is M => message.type === type),
       send: (message) => void child.send(message),
       said: () => messages.length,
       says: <M extends Message>(type: M["type"], limit: Duration.DurationInput, after = 0) => {

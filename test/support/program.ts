@@ -1,4 +1,5 @@
 /** The program as users run it, in a process of its own: `npm start` under Node, `deno task start` under Deno. */
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type ChildProcess, spawn } from "node:child_process"
@@ -12,7 +13,12 @@ import { type NeverHappened, Watched } from "./wait.ts"
 const ROOT = fileURLToPath(new URL("../..", import.meta.url))
 
 /** A script of this folder that is loaded into the program before it starts. */
-export type Preload = "memory-probe.cjs" | "endless-close.cjs" | "clock-back.cjs" | "accept-fails.cjs"
+export type Preload =
+  | "memory-probe.cjs"
+  | "census-probe.cjs"
+  | "endless-close.cjs"
+  | "clock-back.cjs"
+  | "accept-fails.cjs"
 
 const pathOf = (preload: Preload): string => fileURLToPath(new URL(preload, import.meta.url))
 
@@ -35,6 +41,8 @@ export interface Program {
   readonly says: (text: string) => Effect.Effect<void, NeverHappened>
   /** Bytes of heap and external memory after a forced collection. */
   readonly memory: Effect.Effect<number, NeverHappened>
+  /** How many root fibers and resources it has, by name. */
+  readonly census: Effect.Effect<Readonly<Record<string, number>>, NeverHappened>
 }
 
 export interface Command {
@@ -46,6 +54,10 @@ export interface Options {
   readonly env?: Readonly<Record<string, string>>
   readonly args?: ReadonlyArray<string>
   readonly cwd?: string
+  /** Whether it is waited for until its broker is live, where it has a Redis; it is. */
+  readonly waitsForBroker?: boolean
+  /** How long it may take until it listens; 20 s. */
+  readonly startsWithin?: Duration.DurationInput
   /** Instead of the program under the runtime of the tests. */
   readonly run?: Command
   readonly preload?: Preload
@@ -119,10 +131,11 @@ export const spawnProgram = (options: Options = {}) =>
           watched.until(() => ended !== undefined, seen),
           () => ended as unknown as Exit
         ),
-        says: (text: string) =>
+        says: (text: string, limit?: Duration.DurationInput) =>
           watched.until(
             () => output.includes(text),
-            () => `"${text}" was not said; ${seen()}`
+            () => `"${text}" was not said; ${seen()}`,
+            limit
           )
       }
     }),
@@ -141,8 +154,20 @@ export const start = (options: Options = {}): Effect.Effect<Program, NeverHappen
       ...options,
       env: { PORT: "0", ...options.env }
     })
-    yield* says("listening on")
-    if (options.env?.["REDIS_URL"] !== undefined) yield* says("broker live")
+    yield* says("listening on", options.startsWithin)
+    const hasRedis = options.env?.["REDIS_URL"] !== undefined
+    if (hasRedis && options.waitsForBroker !== false) yield* says("broker live")
+    /** Asks a script that was loaded into the program. */
+    const probe = <A>(answer: RegExp, name: string, read: (text: string) => A): Effect.Effect<A, NeverHappened> =>
+      Effect.suspend(() => {
+        const answers = () => Array.from(output().matchAll(answer), ([, text = ""]) => text)
+        const before = answers().length
+        signal(child, "SIGUSR2")
+        return Effect.map(
+          watched.until(() => answers().length > before, `the ${name} probe answers`),
+          () => read(answers().at(-1) ?? "")
+        )
+      })
     const port = Number(/listening on http:\/\/[^\s]+:(\d+)/.exec(output())?.[1])
     return {
       pid: child.pid ?? 0,
@@ -153,15 +178,8 @@ export const start = (options: Options = {}): Effect.Effect<Program, NeverHappen
       signal: (name) => signal(child, name),
       exit,
       says,
-      memory: Effect.suspend(() => {
-        const answers = () => Array.from(output().matchAll(/^memory: (\d+)$/gm), ([, bytes]) => Number(bytes))
-        const before = answers().length
-        signal(child, "SIGUSR2")
-        return Effect.map(
-          watched.until(() => answers().length > before, "the memory probe answers"),
-          () => answers().at(-1) ?? 0
-        )
-      })
+      memory: probe(/^memory: (\d+)$/gm, "memory", Number),
+      census: probe(/^census: (.*)$/gm, "census", (text) => JSON.parse(text) as Readonly<Record<string, number>>)
     }
   })
 
