@@ -42,7 +42,9 @@ const RUN: ReadonlyArray<readonly [RegExp, string]> = [
   [/^npx esbuild embedded\.ts /, "Package.test.ts"],
   [/^node embedded\.[cm]js$/, "Package.test.ts"],
   [/^npm ci && npm test$/, "this is it"],
-  [/^npm run ok$/, "its parts are commands of the gate"]
+  [/^npm run ok$/, "its parts are commands of the gate"],
+  [/^npm run test:chaos( -- --.*)?$/, ".ci/run, and Chaos.test.ts for 20 seconds"],
+  [/^npm run test:reference$/, "Reference.test.ts plays its cases to Fanfare alone"]
 ]
 
 /** Commands that need what a machine for tests has not: only their ports are compared with what stands beside them. */
@@ -80,8 +82,8 @@ const isChecked = (block: Fences.Block): boolean => {
     case "yaml":
       return block.file === "docs/metrics.md"
     case "nginx":
-      // Host.test.ts runs it.
-      return block.file === "docs/configuration.md"
+      // Host.test.ts and Nginx.test.ts run them.
+      return block.file === "docs/configuration.md" || block.file === "docs/proxies.md"
     default:
       return false
   }
@@ -142,7 +144,9 @@ describe("every block of README.md and docs", () => {
     const scripts = Fences.blocks
       .filter(({ language }) => language === "sh")
       .flatMap(Fences.commands)
-      .flatMap((line) => Array.from(line.matchAll(/npm (?:run (\w+)|(start|test))\b/g), ([, run, name]) => run ?? name))
+      .flatMap((line) =>
+        Array.from(line.matchAll(/npm (?:run ([\w:]+)|(start|test))\b/g), ([, run, name]) => run ?? name)
+      )
     expect(scripts.filter((name) => name === undefined || !(name in packageJson.scripts))).toEqual([])
     expect(packageJson.scripts["ok"]).toBeDefined()
   })
@@ -157,9 +161,9 @@ const INLINE: ReadonlyArray<readonly [RegExp, string | undefined]> = [
   [/^node (--enable-source-maps )?dist\/main\.js( token(, with `--channel`)?)?( --help)?$/, "Entry and Token tests"],
   [/^npm (ci|start|pack|test|ci && npm (start|test))$/, "as in blocks; Package.test.ts packs"],
   [/^npm run (ok|check|bench\S*|example)$/, undefined],
-  [/^npm run test:jitter$/, undefined],
+  [/^npm run test:(jitter|reference( -- --write)?)$/, undefined],
   [/^npm install @effect\/opentelemetry$/, undefined],
-  [/^deno task (start|test)$/, "Deno.test.ts"],
+  [/^deno task( start| test)?$/, "Deno.test.ts"],
   // In decision records, about the runtime.
   [/^deno (lint|check)$/, undefined]
 ]

@@ -26,7 +26,7 @@ class Peer extends WebSocket {
   connection: Connection.Connection | undefined
 }
 
-// A variable, since @types/ws does not know `maxFragments` and `closeTimeout` yet.
+// A value of its own, since @types/ws does not know `closeTimeout` yet.
 const options = (maxPayload: number) => ({
   noServer: true,
   clientTracking: false,
