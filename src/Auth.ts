@@ -112,14 +112,15 @@ const problem = (error: unknown, algorithms: ReadonlyArray<string>): TokenError 
   return invalid(NO_TOKEN)
 }
 
-/** The claims of a token, without those that are `null`, and the text that they were read from. */
+/** The claims of a token, without those that are `null`, the text that they were read from, and when that was, in Unix seconds. */
 interface Verified {
+  readonly at: number
   readonly claims: Readonly<Record<string, unknown>>
   readonly text: string
 }
 
 /** Reads the claims of a token whose signature is right. */
-const readClaims = (payload: Uint8Array): Either.Either<Verified, TokenError> =>
+const readClaims = (payload: Uint8Array, at: number): Either.Either<Verified, TokenError> =>
   Either.try({
     try: () => {
       const text = new TextDecoder("utf-8", { fatal: true }).decode(payload)
@@ -130,6 +131,7 @@ const readClaims = (payload: Uint8Array): Either.Either<Verified, TokenError> =>
     Either.flatMap(({ claims, text }) =>
       Predicate.isRecord(claims)
         ? Either.right({
+            at,
             text,
             claims: Object.fromEntries(Object.entries(claims).filter(([, claim]) => claim !== null))
           })
@@ -159,8 +161,7 @@ const timeOf = (verified: Verified, name: "exp" | "nbf" | "iat") =>
 /** Whether `aud` and `iss` are those of the configuration, and what the clock says of `exp` and `nbf`. */
 const inForce = (
   verified: Verified,
-  { audience, issuer, leeway }: ServerConfig.Config["client"]["token"],
-  millis: number
+  { audience, issuer, leeway }: ServerConfig.Config["client"]["token"]
 ): Either.Either<void, TokenError> =>
   Either.gen(function* () {
     const { aud, iss } = verified.claims
@@ -180,7 +181,7 @@ const inForce = (
     }
     // Of no consequence, but it has to be what it is called.
     yield* timeOf(verified, "iat")
-    const now = Math.floor(millis / 1000)
+    const now = verified.at
     const tolerated = Duration.toSeconds(leeway)
     const nbf = yield* timeOf(verified, "nbf")
     const exp = yield* timeOf(verified, "exp")
@@ -213,8 +214,9 @@ const claimsOf = (verified: Verified): Either.Either<Claims, TokenError> =>
     const user = (yield* optional(verified, "sub", Predicate.isString, "a text")) ?? ""
     const exp = yield* timeOf(verified, "exp")
     const info = yield* rawOf(verified.text, "info")
-    // Up, as it is verified: against the clock without its fraction.
-    return { user, expiresAt: exp === undefined ? undefined : Math.ceil(exp), info }
+    // Up, as it is verified: against the clock without its fraction. One that is taken by the leeway alone
+    // ends now: with an end that is past its grace may be over, and a client that is closed comes back with it.
+    return { user, expiresAt: exp === undefined ? undefined : Math.max(Math.ceil(exp), verified.at), info }
   })
 
 /** `limit`: channels that a client may have. */
@@ -257,8 +259,8 @@ const make = ({ client }: ServerConfig.Config): Context.Tag.Service<Auth> => {
       })
       // RFC 7797, section 7: the payload of a JSON Web Token is encoded.
       if (protectedHeader.b64 === false) return yield* invalid(NO_TOKEN)
-      const verified = yield* readClaims(payload)
-      yield* inForce(verified, client.token, yield* wall)
+      const verified = yield* readClaims(payload, Math.floor((yield* wall) / 1000))
+      yield* inForce(verified, client.token)
       return verified
     })
   }

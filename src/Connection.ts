@@ -22,6 +22,7 @@ import type * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import { constVoid } from "effect/Function"
 import * as HashMap from "effect/HashMap"
+import { setImmediate } from "node:timers"
 import type * as Frame from "./Frame.ts"
 import type * as Hub from "./Hub.ts"
 import { Inbox, type Owner } from "./Inbox.ts"
@@ -46,6 +47,9 @@ export interface Socket extends WritableSocket {
   readonly resume: () => void
 }
 
+/** Lines of what one client sent that are decoded in one turn of the event loop: a message may have 100,000, and others wait meanwhile. */
+const LINES = 64
+
 /** How long the peer has to answer a close frame. */
 const CLOSE_TIMEOUT = Duration.seconds(5)
 /** How long commands received before the end of a connection may take to finish. */
@@ -65,7 +69,9 @@ export class Connection implements Outlet, Owner {
   // Inward.
   readonly #inbox: Inbox
   #paused = false
+  /** Whether what was put back is being decoded, or will be in the next turn. */
   #isResuming = false
+  #lines = 0
   /** What came and is not decoded yet, in the order received: the rest of one message, and what the same read held behind it. */
   #unread: Array<string> | undefined
 
@@ -131,8 +137,9 @@ export class Connection implements Outlet, Owner {
   received(text: string): void {
     this.#metrics.framesReceived.add()
     if (this.#ended !== undefined || this.#session === undefined) return
-    if (this.#unread === undefined) this.#decode(this.#session, text)
-    else this.#unread.push(text)
+    if (this.#unread !== undefined) return void this.#unread.push(text)
+    this.#lines = 0
+    this.#decode(this.#session, text)
   }
 
   #decode(session: Session, text: string): void {
@@ -168,8 +175,27 @@ export class Connection implements Outlet, Owner {
     this.#notify()
   }
 
+  mayReadOn(): boolean {
+    return ++this.#lines <= LINES && !this.#inbox.isFull
+  }
+
   putBack(rest: string): void {
-    if (!this.#inbox.isStopped) (this.#unread ??= []).unshift(rest)
+    if (this.#inbox.isStopped) return
+    ;(this.#unread ??= []).unshift(rest)
+    if (!this.#paused) {
+      this.#paused = true
+      this.#socket?.pause()
+    }
+    if (!this.#isResuming && !this.#inbox.isFull) this.#readOnLater()
+  }
+
+  /** Others have their turn first. */
+  #readOnLater(): void {
+    this.#isResuming = true
+    setImmediate(() => {
+      this.#isResuming = false
+      this.changed()
+    })
   }
 
   #put(task: Task): void {
@@ -300,16 +326,20 @@ export class Connection implements Outlet, Owner {
     this.#socket?.resume()
   }
 
-  /** Decodes what has been put back, while the inbox has room; returns whether all of it is. */
+  /** Decodes what has been put back, while the inbox has room, and as much as one turn may; returns whether all of it is. */
   #readOn(session: Session): boolean {
+    if (this.#inbox.isStopped) this.#unread = undefined
     this.#isResuming = true
-    while (this.#unread !== undefined && !this.#inbox.isFull) {
+    this.#lines = 0
+    while (this.#unread !== undefined && this.mayReadOn()) {
       const text = this.#unread.shift()
       if (text === undefined) this.#unread = undefined
       else this.#decode(session, text)
     }
     this.#isResuming = false
-    return this.#unread === undefined && !this.#inbox.isFull
+    if (this.#inbox.isFull) return false
+    if (this.#unread !== undefined) this.#readOnLater()
+    return this.#unread === undefined
   }
 
   /**

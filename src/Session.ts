@@ -64,9 +64,11 @@ export interface Outlet {
   readonly submit: (task: Task) => void
   /** Puts a task in the inbox; it starts after this step at the earliest. */
   readonly submitLater: (task: Task) => void
+  /** Whether another line of a text frame may be decoded: the inbox is below its bound, and so is what this turn of the event loop had. */
+  readonly mayReadOn: () => boolean
   /**
-   * Has the rest of a text frame received again, once the inbox is below its bound
-   * and before any other frame. To be called where the inbox is at its bound.
+   * Has the rest of a text frame received again, once the inbox is below its bound,
+   * in a later turn of the event loop, and before any other frame. To be called where `mayReadOn` was false.
    */
   readonly putBack: (rest: string) => void
   /** Whether the inbox is at its bound. */

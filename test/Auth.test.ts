@@ -304,8 +304,9 @@ describe("Auth, time", () => {
         expect(yield* outcome(connection(make({ ...ada, exp: 1001 }), keys))).toBe(TAKEN)
         expect(yield* outcome(connection(make({ ...ada, exp: 1000 }), keys))).toBe("Expired: the token has expired")
         expect(yield* outcome(connection(make({ ...ada, nbf: 1120 }), keys))).toBe(TAKEN)
-        // What it says of its end is not moved.
-        expect((yield* connection(make({ ...ada, exp: 1001 }), keys)).expiresAt).toBe(1001)
+        // What it says of its end is not moved, but that the grace of one that is past begins now.
+        expect((yield* connection(make({ ...ada, exp: 1061 }), keys)).expiresAt).toBe(1061)
+        expect((yield* connection(make({ ...ada, exp: 1001 }), keys)).expiresAt).toBe(1060)
       })
   )
 })

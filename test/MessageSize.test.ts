@@ -189,6 +189,56 @@ describe("websocket.message_size_limit", () => {
       })
   )
 
+  live("bounds what one message has of a turn of the event loop, also where nothing of it has to wait", () =>
+    Effect.gen(function* () {
+      const server = yield* Server.start()
+      const client = yield* Socket.open(`${server.ws}/connection/websocket`)
+      client.send(CONNECT)
+      yield* client.gets('"connect"')
+      const pings = (): number => server.metrics.commands("ping").value
+      const total = 2000
+      let most = 0
+      let before = 0
+      let watch: NodeJS.Immediate
+      const look = (): void => {
+        most = Math.max(most, pings() - before)
+        before = pings()
+        watch = setImmediate(look)
+      }
+      yield* Effect.acquireRelease(Effect.sync(look), () => Effect.sync(() => clearImmediate(watch)))
+      const ids = Array.from({ length: total }, (_, index) => index + 2)
+      client.send(ids.map((id) => `{"id":${id},"ping":{}}`).join("\n"))
+      client.send(`{"id":${total + 2},"ping":{}}`)
+      yield* eventually(Effect.sync(pings), (count) => count === total + 1, "all are decoded")
+      yield* client.gets(`"id":${total + 2},`)
+      expect(most).toBeLessThanOrEqual(128)
+      const answered = client.received.flatMap((text) =>
+        Array.from(text.matchAll(/"id":(\d+)/g), ([, id]) => Number(id))
+      )
+      expect(answered).toEqual([1, ...ids, total + 2])
+    })
+  )
+
+  live("bounds the names of methods that there are not, which wait as commands do, and what the log says of them", () =>
+    Effect.gen(function* () {
+      const gate = yield* Effect.makeLatch(false)
+      const server = yield* Server.start({ hooks: { onConnect: () => Effect.as(gate.await, { user: "ada" }) } })
+      const client = yield* Socket.open(`${server.ws}/connection/websocket`)
+      client.send(CONNECT)
+      const total = 12
+      for (let id = 2; id < total; id++) client.send(JSON.stringify({ id, [String(id).padEnd(200 * KIB, "x")]: {} }))
+      const unknown = (): number => server.metrics.commands("unknown").value
+      yield* eventually(Effect.sync(unknown), (count) => count >= 2, "the inbox is full")
+      yield* Http.send(`${server.http}/health/live`)
+      expect(unknown()).toBeLessThan(4)
+      yield* gate.open
+      yield* client.gets(`"id":${total - 1},"error":{"code":104`)
+      const said = server.logs.filter((line) => line.includes("no such method"))
+      expect(said.length).toBe(total - 2)
+      for (const line of said) expect(line.length).toBeLessThan(KIB)
+    })
+  )
+
   live("bounds the text of large commands that wait, and a client that leaves has all of them carried out", () =>
     Effect.gen(function* () {
       const gate = yield* Effect.makeLatch(false)

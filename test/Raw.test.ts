@@ -1,5 +1,11 @@
 import { describe, expect, it } from "@effect/vitest"
+import * as Either from "effect/Either"
 import * as FastCheck from "effect/FastCheck"
+import { Buffer } from "node:buffer"
+import process from "node:process"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
+import * as Command from "../src/protocol/Command.ts"
 import * as Raw from "../src/protocol/Raw.ts"
 
 const space = FastCheck.string({ unit: FastCheck.constantFrom(" ", "\t", "\n", "\r"), maxLength: 3 })
@@ -241,4 +247,43 @@ describe("Raw.MAX_DEPTH", () => {
     expect(Raw.member(`{"publish":{"data":1},"x":${bomb}}`, "publish", "data")).toBe("too deep")
     expect(Raw.member(`{"publish":{"x":${bomb},"data":1}}`, "publish", "data")).toBe("too deep")
   })
+})
+
+describe("What is kept of a frame", () => {
+  const FRAME = 256 * 1024
+  const COMMAND = '{"id":1,"publish":{"channel":"a","data":"0123456789abcdef"}}'
+
+  setFlagsFromString("--expose-gc")
+  const collect = runInNewContext("gc") as () => void
+
+  /** `data` of every command of a frame; the rest is read as it is when it was put back. */
+  const read = (frame: string): ReadonlyArray<string> => {
+    const kept: Array<string> = []
+    for (let rest = frame; rest !== "";) {
+      rest = Command.readLines(rest, (line) => {
+        const command = Either.getOrThrow(Command.decodeLine(line))
+        if ("data" in command && command.data !== undefined) kept.push(command.data)
+        return false
+      })
+    }
+    return kept
+  }
+
+  for (const [what, around] of [
+    ["in one line with much else", (pad: string) => COMMAND.replace("}}", `},"pad":"${pad}"}`)],
+    ["beside another line", (pad: string) => `{"pad":"${pad}"}\n${COMMAND}`],
+    ["before another line", (pad: string) => `${COMMAND}\n{"pad":"${pad}"}`]
+  ] as const) {
+    it(`is the data of its commands, and not the frame: ${what}`, () => {
+      const frames = 200
+      const frame = around("x".repeat(FRAME)).replace('{"pad"', '{"id":2,"pad"')
+      const bytes = Buffer.from(frame)
+      collect()
+      const before = process.memoryUsage().heapUsed
+      const kept = Array.from({ length: frames }, () => read(bytes.toString("utf8"))).flat()
+      collect()
+      expect(kept).toEqual(Array.from({ length: frames }, () => '"0123456789abcdef"'))
+      expect(process.memoryUsage().heapUsed - before).toBeLessThan(8 * FRAME)
+    })
+  }
 })

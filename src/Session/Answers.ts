@@ -11,6 +11,9 @@ import * as Tracing from "../Tracing.ts"
 /** A command that is refused has not failed; its span says with which code. */
 const refusal = (code: number): Effect.Effect<void> => Tracing.annotate(() => ({ "error.type": String(code) }))
 
+/** Characters beside a channel name that the log says of a command at most: what a client sent may be as long as a message. */
+const MOST_SAID = 64
+
 /** The answers to one client. */
 export class Answers {
   readonly #outlet: Outlet
@@ -34,7 +37,7 @@ export class Answers {
       this.#error(id, error)
       // What may succeed later is not the client's fault.
       if (error.temporary !== true) this.#count()
-      return Effect.zipRight(refusal(error.code), Effect.logInfo(`refused ${what}: ${detail}`))
+      return Effect.zipRight(refusal(error.code), Effect.logInfo(`refused ${this.#cut(what)}: ${detail}`))
     })
   }
 
@@ -62,6 +65,11 @@ export class Answers {
       ),
       Effect.logDebug(`refused ${what}: ${error.message}`)
     )
+  }
+
+  #cut(what: string): string {
+    const most = this.#services.config.channel.max_length + MOST_SAID
+    return what.length > most ? `${what.slice(0, most)}…` : what
   }
 
   #count(): void {

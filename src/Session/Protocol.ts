@@ -46,8 +46,10 @@ type Of<M extends Command.Command["method"]> = Extract<Command.Command, { method
 /** A client whose `connect` was refused is given this long to leave by itself. */
 const REFUSED_CLOSE_DELAY = Duration.seconds(1)
 
-const side = (run: Effect.Effect<void>, lane = "/refused"): Task => ({
+/** `size`: characters of the client's text that it, or its lane, keeps. */
+const side = (run: Effect.Effect<void>, lane = "/refused", size = 0): Task => ({
   lane,
+  size,
   exclusive: false,
   isHeavy: false,
   run: () => run
@@ -322,7 +324,7 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
   }
 
   /** What a command costs that is one too many; `undefined`: it is not. */
-  #overRate(id: number, method: string, lane: string): Task | undefined {
+  #overRate(id: number, method: string, lane: string, size: number): Task | undefined {
     const { clock, config } = this.#shared
     const { command_rate } = config.client
     if (command_rate === 0) return undefined
@@ -334,7 +336,7 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
     // Without an id it has no answer, and it must not be dropped silently. What came before it is carried out.
     if (id === 0) return { ...side(end), exclusive: true }
     if (left <= -command_rate) return side(end)
-    return side(this.answers.refuse(id, Codes.tooManyRequests, method, why), lane)
+    return side(this.answers.refuse(id, Codes.tooManyRequests, method, why), lane, size)
   }
 
   /** Submits what a line asks for; returns whether it was a pong. */
@@ -354,10 +356,12 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
     } else {
       if (command.method === "connect") this.#phase = "connecting"
       this.outlet.submit(
-        this.#overRate(command.id, command.method, laneOf(command)) ??
+        this.#overRate(command.id, command.method, laneOf(command), line.length) ??
           (command.method === "unknown"
             ? side(
-                this.answers.refuse(command.id, Codes.methodNotFound, JSON.stringify(command.name), "no such method")
+                this.answers.refuse(command.id, Codes.methodNotFound, JSON.stringify(command.name), "no such method"),
+                undefined,
+                line.length
               )
             : new Carrying(this, command, line.length))
       )
@@ -371,7 +375,7 @@ class Protocol implements Session, Clients.Client, Commands.Asker {
     let answersPing = false
     const rest = Command.readLines(text, (line) => {
       if (this.#receiveLine(line)) answersPing = true
-      return !this.outlet.isBusy()
+      return this.outlet.mayReadOn()
     })
     if (rest !== "") this.outlet.putBack(rest)
     return answersPing

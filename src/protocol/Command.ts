@@ -163,6 +163,7 @@ export const decodeLine = (line: string): Either.Either<Line, string> => {
 /**
  * Hands out the lines of a frame, JSON objects joined by line feeds, for as long as
  * `each` returns true. Returns what is left of the frame; empty, where nothing is.
+ * A line of several is a copy: what is kept of one does not keep the frame.
  */
 export const readLines = (frame: string, each: (line: string) => boolean): string => {
   if (!frame.includes("\n")) {
@@ -174,9 +175,9 @@ export const readLines = (frame: string, each: (line: string) => boolean): strin
     const end = frame.indexOf("\n", from)
     const line = frame.slice(from, end === -1 ? undefined : end)
     from = end === -1 ? -1 : end + 1
-    if (line.trim() === "" || each(line) || from === -1) continue
+    if (line.trim() === "" || each(Raw.copy(line)) || from === -1) continue
     const rest = frame.slice(from)
-    return rest.trim() === "" ? "" : rest
+    return rest.trim() === "" ? "" : rest.includes("\n") ? rest : Raw.copy(rest)
   }
   return ""
 }

@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import * as Codes from "../../protocol/Codes.ts"
+import * as Raw from "../../protocol/Raw.ts"
 import * as Schemas from "../schema/Batch.ts"
 import * as Method from "./Method.ts"
 import * as Parts from "./Parts.ts"
@@ -43,7 +44,7 @@ export const make = (methods: ReadonlyMap<string, Method.Method>): Method.Method
         )
       }
       const texts = Parts.elements(Parts.member(text, "commands") ?? "[]")
-      const commands = batch.commands.map((value, index) => commandOf(value, texts[index] ?? ""))
+      const commands = batch.commands.map((value, index) => commandOf(value, Raw.copy(texts[index] ?? "")))
       // So that the whole reply is no larger than a single one, but for a publication in each page.
       const large = commands.filter((command) => "method" in command && LARGE.has(command.method)).length
       const share = Math.floor(maxBytes / Math.max(1, large))
