@@ -68,9 +68,11 @@ describe("Entry.remember", () => {
   it("not what is before it, above the place of the others, or in another epoch", () => {
     const entry = settledAt(5)
     remembering(entry, 2, page(5, range(3, 5)))
-    for (const position of [place(1), place(6), place(3, "other"), place(3, "")]) {
+    for (const position of [place(1), place(6), place(3, "other")]) {
       expect([position, entry.recalls(position)]).toEqual([position, false])
     }
+    // An empty epoch is that of any stream.
+    expect(entry.recalls(place(3, ""))).toBe(true)
     expect(recalled(entry, 1)).toEqual([false, []])
     expect(recalled(entry, 6)).toEqual([false, []])
   })

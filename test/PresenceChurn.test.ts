@@ -26,13 +26,10 @@ interface Truth extends Child.Message {
 /** Who is in a channel in truth, as presence has to show it. */
 const truthOf = (channel: string, present: Truth["present"]) => {
   const list = Object.fromEntries(
-    present.flatMap(({ channels, user, ...shown }) =>
+    present.flatMap(({ channels, ...shown }) =>
       channels
         .filter((one) => one.channel === channel)
-        .map(({ chan_info }) => [
-          shown.client,
-          { ...shown, ...(user === "" ? {} : { user }), ...(chan_info === undefined ? {} : { chan_info }) }
-        ])
+        .map(({ chan_info }) => [shown.client, { ...shown, ...(chan_info === undefined ? {} : { chan_info }) }])
     )
   )
   const users = new Set(Object.values(list).map(({ user }) => user))

@@ -226,15 +226,18 @@ describe("a Redis that does no work for a time", () => {
   live("LOADING at the start: the link waits on its connections, and is live when it is loaded", () =>
     Effect.gen(function* () {
       const redis = yield* Redis.start(
-        "--enable-debug-command local --loading-process-events-interval-bytes 1024".split(" ")
+        "--enable-debug-command local --loading-process-events-interval-bytes 1024 --rdbcompression no".split(" ")
       )
       yield* redis.use((client) =>
         client.eval("for i = 1, 300 do redis.call('SET', 'k' .. i, string.rep('x', 1024)) end", 0)
       )
-      yield* redis.use((client) => client.config("SET", "key-load-delay", "10000"))
+      // Redis looks at its connections after each key: ten times a second, until the delay is taken away.
+      yield* redis.use((client) => client.config("SET", "key-load-delay", "100000"))
       const hands = yield* Redis.client(redis)
-      const reloaded = yield* Effect.fork(Effect.promise(() => hands.call("DEBUG", "RELOAD")))
+      // A client that comes while Redis loads sends nothing until it has loaded.
       const eyes = yield* Redis.client(redis)
+      yield* Effect.promise(() => eyes.ping())
+      const reloaded = yield* Effect.fork(Effect.promise(() => hands.call("DEBUG", "RELOAD")))
       yield* eventually(
         Effect.promise(() => eyes.info("persistence")),
         (info) => info.includes("\nloading:1"),
@@ -242,8 +245,9 @@ describe("a Redis that does no work for a time", () => {
       )
       const one = yield* Link.start(redis.url)
       yield* one.fails(/^LOADING /)
-      const names = (yield* Link.connections(redis)).length
-      expect(names).toBe(2)
+      const names = yield* Link.connections({ use: (run) => Effect.promise(() => run(eyes)) })
+      expect(names.length).toBe(2)
+      yield* Effect.promise(() => eyes.config("SET", "key-load-delay", "0"))
       yield* one.becomes("Live")
       expect(one.lines("WARN").length).toBe(1)
       yield* reloaded.await

@@ -96,10 +96,10 @@ export const follow = (replica: Redis.Redis, master: Redis.Redis): Effect.Effect
     )
   })
 
-/** The connections of instances to a Redis, by the names that they give. */
-export const connections = (redis: Redis.Redis): Effect.Effect<ReadonlyArray<string>> =>
+/** The connections of instances to a Redis, by the names that they give; `use` runs a command there. */
+export const connections = ({ use }: Pick<Redis.Redis, "use">): Effect.Effect<ReadonlyArray<string>> =>
   Effect.map(
-    redis.use((client) => client.client("LIST")),
+    use((client) => client.client("LIST")),
     (list) =>
       Array.from(String(list).matchAll(/id=(\d+) .*name=(fanfare-\w+)/g), ([, id, name]) => `${name} ${id}`).toSorted()
   )
