@@ -21,7 +21,7 @@ import * as ServerConfig from "./ServerConfig.ts"
 
 /**
  * - `NotLive`: there is no link; nothing was sent, or nothing that changes anything.
- * - `Overloaded`: too much is in flight already; nothing was sent.
+ * - `Overloaded`: too much is in flight already, or the broker does no work for a time; nothing was done.
  * - `Timeout`: no answer within the deadline; the broker may have accepted it.
  * - `Failed`: the broker refused it, or the link broke before the answer.
  */

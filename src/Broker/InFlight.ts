@@ -147,6 +147,19 @@ class Single<R, A> extends Sent<R> {
   }
 }
 
+/** A query that meets the end of a link, or a stall, is one to repeat: nothing is wrong with it. */
+const reasonOf = <R>(sent: Sent<R>, cause: unknown): BrokerFailure => {
+  if (!Reply.isReply(cause)) return sent.lost
+  switch (Reply.verdictOf(cause)) {
+    case "Ends":
+      return sent.lost
+    case "Stalls":
+      return "Overloaded"
+    case "Refuses":
+      return "Failed"
+  }
+}
+
 /** Runs it; what it throws is a rejection. */
 const promised = <R>(run: () => Promise<R>): Promise<R> =>
   Either.getOrElse(Either.try(run), (defect) => Promise.reject(defect))
@@ -183,9 +196,8 @@ export const make = (
     }
 
     const rejected = <R>(sent: Sent<R>, cause: unknown): void => {
-      const isRefusal = Reply.isReply(cause)
-      if (isRefusal) refused(sent.what, cause, sent.count)
-      if (settle(sent)) sent.failed(isRefusal ? "Failed" : sent.lost, cause)
+      if (Reply.isReply(cause)) refused(sent.what, cause, sent.count)
+      if (settle(sent)) sent.failed(reasonOf(sent, cause), cause)
     }
 
     const follow: InFlight["follow"] = (sent, run) => {

@@ -5,35 +5,41 @@ import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Redis from "../internal/redis.ts"
 
+/** How many heartbeats a stall may last. The address may lead to another Redis by then, and only a new link asks it. */
+export const STALL_HEARTBEATS = 15
+
 /** Both clients. */
 export interface Pair {
   readonly publisher: Redis.Client
   readonly subscriber: Redis.Client
   /** The Redis process at their other end; empty where the user may not call INFO. */
   readonly runId: string
-  /** Waits until Redis does its work. `onStall` is run with each heartbeat that finds that it does not. */
+  /** Waits until Redis does its work, for `STALL_HEARTBEATS`. `onStall` is run with each one that finds that it does not. */
   readonly works: (onStall: (stall: Redis.Stalled) => Effect.Effect<void>) => Effect.Effect<void, Redis.LinkLost>
   /** Never succeeds; fails when one of them is lost, or Redis does no work. */
   readonly watch: Effect.Effect<never, Redis.LinkLost | Redis.Stalled>
-  /** The same, where a Redis that does no work is waited for. */
-  readonly lives: Effect.Effect<never, Redis.LinkLost>
 }
 
 const of = (publisher: Redis.Client, subscriber: Redis.Client): Pair => {
   const heartbeats = Effect.all([publisher.heartbeat, subscriber.heartbeat], { concurrency: 2, discard: true })
   const ended = Effect.raceFirst(publisher.ended, subscriber.ended)
   const watch = Effect.raceFirst(publisher.watch, subscriber.watch)
-  const works: Pair["works"] = (onStall) =>
+  const worksWithin = (
+    left: number,
+    onStall: (stall: Redis.Stalled) => Effect.Effect<void>
+  ): Effect.Effect<void, Redis.LinkLost> =>
     Effect.raceFirst(heartbeats, ended).pipe(
       Effect.catchTag("Stalled", (stall) =>
-        onStall(stall).pipe(
-          Effect.zipRight(Effect.sleep(Redis.HEARTBEAT_INTERVAL)),
-          Effect.zipRight(Effect.suspend(() => works(onStall)))
-        )
+        left === 0
+          ? Effect.fail(Redis.lost(stall.cause))
+          : onStall(stall).pipe(
+              Effect.zipRight(Effect.sleep(Redis.HEARTBEAT_INTERVAL)),
+              Effect.zipRight(Effect.suspend(() => worksWithin(left - 1, onStall)))
+            )
       )
     )
-  const lives: Pair["lives"] = watch.pipe(Effect.catchTag("Stalled", () => Effect.suspend(() => lives)))
-  return { publisher, subscriber, runId: publisher.runId, works, watch, lives }
+  const works: Pair["works"] = (onStall) => worksWithin(STALL_HEARTBEATS, onStall)
+  return { publisher, subscriber, runId: publisher.runId, works, watch }
 }
 
 /** Opens both to a Redis that is a master; they are closed with the scope. */

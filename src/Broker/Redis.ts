@@ -105,6 +105,16 @@ const scripts = { ...Streams.scripts, ...Entries.scripts }
 
 const noAnswer = (): Redis.LinkLost => new Redis.LinkLost({ message: "no answer to the handshake" })
 
+/** How soon a subscription is asked for again that a stall has refused: often within the deadline of a subscriber. */
+const PATIENT_DELAY = Duration.millis(250)
+
+/** Asks again while Redis does no work: that ends neither the link nor a subscription. */
+const patiently = <A>(command: Effect.Effect<A, Redis.LinkLost>): Effect.Effect<A, Redis.LinkLost> =>
+  Effect.retry(command, {
+    while: ({ cause }) => Reply.isReply(cause) && Reply.verdictOf(cause) === "Stalls",
+    schedule: Schedule.spaced(PATIENT_DELAY)
+  })
+
 const make = (url: Redacted.Redacted) =>
   Effect.gen(function* () {
     const metrics = yield* Metrics.Metrics
@@ -128,6 +138,7 @@ const make = (url: Redacted.Redacted) =>
       isRefusal: Redis.isRefusal,
       subscribe: (topics) =>
         Redis.command(() => redis.subscribe(...topics)).pipe(
+          patiently,
           // A batch that is refused is asked for again, one by one.
           Effect.tapError(({ cause }) =>
             Effect.sync(() => {
@@ -136,7 +147,7 @@ const make = (url: Redacted.Redacted) =>
           ),
           Effect.asVoid
         ),
-      unsubscribe: (topics) => Effect.asVoid(Redis.command(() => redis.unsubscribe(...topics)))
+      unsubscribe: (topics) => Redis.command(() => redis.unsubscribe(...topics)).pipe(patiently, Effect.asVoid)
     })
 
     /** Hands messages to the sink, and stops reading while it is full. */
@@ -172,7 +183,7 @@ const make = (url: Redacted.Redacted) =>
     /** What an answer to a command says about the link is not waited for until the next heartbeat. */
     const refused: InFlight.OnRefusal = (what, cause, count) => {
       refusals.refused(what, cause, count)
-      if (Reply.verdictOf(cause) === "Ends") link?.publisher.condemn(cause)
+      if (Reply.verdictOf(cause) === "Ends") target?.client.condemn(cause)
     }
 
     const degraded = (error: Redis.LinkLost) =>
@@ -208,7 +219,7 @@ const make = (url: Redacted.Redacted) =>
             attributes: { "db.system.name": "redis", "server.address": hostname, "server.port": Number(port || 6379) }
           }))
         )
-        const { lives, publisher, runId, watch } = opened
+        const { publisher, runId, watch } = opened
         if (runId === "") {
           refusals.once(
             "Redis does not permit INFO: a restart from an older snapshot, or a failover, cannot be told from a lost link"
@@ -219,21 +230,28 @@ const make = (url: Redacted.Redacted) =>
 
         yield* opened.works(stalled)
         yield* Redis.step("EVAL", () => Batches.probe(publisher)).pipe(within(OPEN_TIMEOUT, noAnswer))
-        yield* outage.resyncing
-        yield* Effect.raceFirst(subscriptions.restore(commands), lives)
+        /** Does it; where Redis stalls meanwhile, waits, and does it again from its beginning. */
+        const throughStalls = <A>(
+          work: Effect.Effect<A, Redis.LinkLost | Redis.Stalled>
+        ): Effect.Effect<A, Redis.LinkLost> =>
+          Effect.catchAll(Effect.zipRight(outage.resyncing, work), (error) =>
+            error._tag === "Stalled"
+              ? stalled(error).pipe(
+                  Effect.zipRight(opened.works(stalled)),
+                  Effect.zipRight(Effect.suspend(() => throughStalls(work)))
+                )
+              : Effect.fail(error)
+          )
+        yield* throughStalls(Effect.raceFirst(subscriptions.restore(commands), watch))
         const serving = Effect.gen(function* () {
-          yield* outage.resyncing
           target = { client: publisher, runId, keys }
-          yield* Effect.raceFirst(sink?.resync ?? Effect.void, lives)
+          yield* Effect.raceFirst(sink?.resync ?? Effect.void, watch)
           link = opened
           wasLive = true
           yield* outage.live
           return yield* watch
-        }).pipe(
-          Effect.catchTag("Stalled", (stall) => Effect.zipRight(stalled(stall), opened.works(stalled))),
-          Effect.forever
-        )
-        return yield* Effect.raceFirst(serving, subscriptions.maintain(commands))
+        })
+        return yield* Effect.raceFirst(throughStalls(serving), subscriptions.maintain(commands))
       }).pipe(Effect.catchAllDefect(broken), Effect.tapError(degraded))
     )
 

@@ -137,7 +137,9 @@ export const make = (
         if (!channels.isAlive(entry)) return false
         if (Either.isLeft(page)) {
           if (page.left.reason === "NotLive") return false
-          yield* Effect.annotateLogs(Effect.logWarning(page.left.message, page.left), "channel", entry.channel)
+          // What the broker refuses has a line of its own, and this may be one of thousands of channels.
+          const log = page.left.reason === "Failed" ? Effect.logDebug : Effect.logWarning
+          yield* Effect.annotateLogs(log(page.left.message), "channel", entry.channel)
           // Whoever needs what is missing is told. The next publication, subscription or check begins it again.
           if (since !== undefined) {
             const given = sequence.giveUp()

@@ -86,7 +86,8 @@ const QUIT_TIMEOUT = Duration.millis(500)
 /** Whether a command's error is an answer of Redis, so that the link itself lives. */
 export const isRefusal = (error: LinkLost): boolean => Reply.isReply(error.cause)
 
-const lost = (cause: unknown, message = Reply.wordsOf(cause)): LinkLost =>
+/** The loss of a link because of an error; its message has Redis's words, unless another is given. */
+export const lost = (cause: unknown, message = Reply.wordsOf(cause)): LinkLost =>
   Reply.isReply(cause) ? new LinkLost({ message, cause, said: Reply.codeOf(cause) }) : new LinkLost({ message, cause })
 
 /** Runs one command; a rejection is a `LinkLost` with its message. */
@@ -181,6 +182,8 @@ export const open = (
     let problem: unknown
     let isGreeted = false
     let paused = false
+    /** Whether it was paused since the last heartbeat began. */
+    let wasPaused = false
     let corked = false
     // Without a listener an error would be thrown; `close` always follows it. The first is the
     // reason and the others follow from it, unless Redis says why.
@@ -256,6 +259,7 @@ export const open = (
       answers: ReadonlyArray<readonly [command: string, answer: PromiseSettledResult<string | number>]>
     ): Effect.Effect<void, LinkLost | Stalled> => {
       let isTold = false
+      let stall: Stalled | undefined
       for (const [name, answer] of answers) {
         if (answer.status === "fulfilled") {
           const role = name === "INFO" ? Opening.unfitRole(String(answer.value)) : undefined
@@ -266,12 +270,16 @@ export const open = (
         if (!Reply.isReply(cause)) return Effect.fail(lost(problem ?? cause))
         const verdict = Reply.verdictOf(cause)
         if (verdict === "Ends") return Effect.fail(lost(cause))
-        if (verdict === "Stalls") return Effect.fail(new Stalled({ message: Reply.wordsOf(cause), cause }))
+        if (verdict === "Stalls") {
+          stall ??= new Stalled({ message: Reply.wordsOf(cause), cause })
+          continue
+        }
         if (Reply.isDenied(cause)) denied.add(name)
         if (name !== "INFO" && !isTold) refused(name, cause)
         isTold = true
       }
-      return Effect.void
+      // A replica that loads what its master has sent answers both: nobody waits for a replica.
+      return stall === undefined ? Effect.void : Effect.fail(stall)
     }
 
     // Any answer shows that the connection lives, as any byte does: `status` stays "ready" on a
@@ -279,10 +287,11 @@ export const open = (
     // socket is read, so that is waited for before judging.
     const heartbeat = Effect.gen(function* () {
       const before = redis.stream.bytesRead
+      wasPaused = paused
       const answers = yield* command(ask).pipe(atMost(PING_TIMEOUT))
       if (answers._tag === "Some") return yield* judge(answers.value)
       yield* Effect.sleep(READ_GRACE)
-      if (redis.stream.bytesRead === before && !paused) {
+      if (redis.stream.bytesRead === before && !wasPaused) {
         yield* new LinkLost({ message: `no answer within ${Duration.format(PING_TIMEOUT)}` })
       }
     })
@@ -299,6 +308,7 @@ export const open = (
       condemn: (cause) => fail(lost(cause)),
       pause: () => {
         paused = true
+        wasPaused = true
         redis.stream.pause()
       },
       resume: () => {
