@@ -117,7 +117,7 @@ describe("an instance of version 1 and one of this version over one Redis", () =
           { data: 1 },
           { data: "hello" },
           { data: "" },
-          { data: { text: "hi" }, info: { client: "0fd5a8b7-0b2c-4a4a-9d59-1c6a2f0e7d11" } },
+          { data: { text: "hi" }, info: { client: "0fd5a8b7-0b2c-4a4a-9d59-1c6a2f0e7d11", user: "" } },
           { data: "\n", tags: { "": "", join: "leave" } },
           { data: "end", tags: { lang: "en" } }
         ].map((pub) => ({ channel: "bare:x", pub }))
