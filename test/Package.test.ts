@@ -9,6 +9,7 @@ import { afterAll, beforeAll, it } from "vitest"
 import * as Fanfare from "../src/index.ts"
 import * as Http from "./support/http.ts"
 import { live } from "./support/it.ts"
+import * as Matrix from "./support/matrix.ts"
 import * as Packed from "./support/packed.ts"
 import * as Program from "./support/program.ts"
 import { freePort } from "./support/redis.ts"
@@ -126,6 +127,8 @@ const served = Effect.provide(Server.launch, Layer.provideMerge(Hooks.layerConfi
 NodeRuntime.runMain(Logger.withMinimumLogLevel(Effect.zipRight(WarmUp.run, served), LogLevel.Debug))
 `
 
+const { isDocumented, row } = Matrix.make(import.meta.url)
+
 describe.each(["cjs", "esm"])("a program that is bundled with esbuild as docs/bundling.md says, %s", (format) => {
   /** Bundles a program and starts it in a folder that has nothing else. */
   const bundled = (name: string, ...more: ReadonlyArray<string>) =>
@@ -146,7 +149,7 @@ describe.each(["cjs", "esm"])("a program that is bundled with esbuild as docs/bu
       return { program, said, options }
     })
 
-  live("embedded: it bundles without a warning, clients connect, and publications reach them", () =>
+  row(`esbuild, ${format}`, "an embedded server, bundled and run in an empty folder", () =>
     Effect.gen(function* () {
       cpSync(EXAMPLE, join(installed.app, "embedded.ts"))
       const { program, said } = yield* bundled("embedded")
@@ -165,7 +168,7 @@ describe.each(["cjs", "esm"])("a program that is bundled with esbuild as docs/bu
     })
   )
 
-  live("a server of its own, minified: it warms up, serves its page and ends", () =>
+  row(`esbuild, ${format}`, "Server.launch, minified, with its warm-up and its page", () =>
     Effect.gen(function* () {
       writeFileSync(join(installed.app, "standalone.ts"), STANDALONE)
       const { options, program } = yield* bundled("standalone", "--minify")
@@ -183,6 +186,8 @@ describe.each(["cjs", "esm"])("a program that is bundled with esbuild as docs/bu
     })
   )
 })
+
+isDocumented()
 
 const MODULES = new Map<string, unknown>(Object.entries(Fanfare))
 
