@@ -15,6 +15,8 @@ const root = fileURLToPath(new URL("..", import.meta.url))
 const need = () => {
   try {
     frameworks()
+    // The commands of the README are run as they stand there.
+    program(undefined, "curl", "curl")
     return {
       REDIS_SERVER_BIN: program("REDIS_SERVER_BIN", "redis-server", "redis-server"),
       CHROMIUM_BIN: program("CHROMIUM_BIN", "chromium", "chromium"),

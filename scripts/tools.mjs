@@ -77,11 +77,11 @@ const unpack = (debian) => {
 }
 
 /**
- * The path of a program of the system: from a variable, from PATH, or as root
+ * The path of a program of the system: from a variable, if there is one, from PATH, or as root
  * from a Debian package; with `isService`, one that is only unpacked.
  */
 export const program = (variable, name, debian, isService = false) => {
-  const named = process.env[variable]
+  const named = variable && process.env[variable]
   if (named !== undefined && named !== "") {
     if (isProgram(named)) return named
     throw new Error(`${variable}=${named} is not a program`)
@@ -91,7 +91,7 @@ export const program = (variable, name, debian, isService = false) => {
   const find = () => onPath(name) ?? beside.map((folder) => join(folder, name)).find(isProgram)
   const found = find()
   if (found !== undefined) return found
-  const hint = `the tests need ${name}: install it (Debian: apt-get install ${debian}), or set ${variable} to its path`
+  const hint = `the tests need ${name}: install it (Debian: apt-get install ${debian})${variable ? `, or set ${variable} to its path` : ""}`
   if (process.getuid?.() !== 0 || onPath("apt-get") === undefined) throw new Error(hint)
   process.stderr.write(`installing ${debian}\n`)
   if (!updated) run("apt-get", ["update", "-qq"], APT)

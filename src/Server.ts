@@ -32,6 +32,7 @@ import * as Docs from "./http/Docs.ts"
 import * as Health from "./http/Health.ts"
 import * as NotServed from "./http/NotServed.ts"
 import * as Page from "./http/Page.ts"
+import { destroyWaiting } from "./http/PutBack.ts"
 import { ending } from "./http/Response.ts"
 import * as ServerApi from "./http/ServerApi.ts"
 import * as Hub from "./Hub.ts"
@@ -270,7 +271,15 @@ const closeServer = (server: NodeServer): Effect.Effect<void> =>
   Effect.async<void>((resume) => {
     server.close(() => resume(Effect.void))
     server.closeIdleConnections()
-  }).pipe(atMost(CLOSE_TIMEOUT), Effect.zipRight(Effect.sync(() => server.closeAllConnections())))
+  }).pipe(
+    atMost(CLOSE_TIMEOUT),
+    Effect.zipRight(
+      Effect.sync(() => {
+        server.closeAllConnections()
+        destroyWaiting(server)
+      })
+    )
+  )
 
 const makeServer = (keepAlive: Duration.Duration): NodeServer =>
   createServer({

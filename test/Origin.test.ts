@@ -305,6 +305,21 @@ describe("Origin.make", () => {
   })
 })
 
+describe("Origin.check, with several wildcards in an entry", () => {
+  it("matches what a host name can be, and takes no time over what is longer", () => {
+    const allowed = ["https://*.*.*.example.com"]
+    const label = "a".repeat(63)
+    expect(check({ origin: `https://${label}.${label}.${label}.example.com`, allowed }, PUBLIC)).toBeUndefined()
+    const begun = performance.now()
+    for (const bound of [PUBLIC, LOOPBACK]) {
+      const name = `${"a.".repeat(3000)}x`
+      expect(check({ origin: `https://${name}`, host: `${name}:1`, allowed }, bound)).toBeDefined()
+    }
+    // A minute and more where it is matched.
+    expect(performance.now() - begun).toBeLessThan(1000)
+  })
+})
+
 describe("Origin.isLoopback", () => {
   it.each(["localhost", "LocalHost", "a.localhost", "127.0.0.1", "127.255.255.255", "::1", "[::1]"])(
     "holds for %s",

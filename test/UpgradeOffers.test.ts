@@ -1,10 +1,12 @@
 import { describe, expect } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
 import { readFileSync } from "node:fs"
 import type { Server as NodeServer } from "node:http"
 import { createServer } from "node:https"
-import { connect } from "node:tls"
+import { type AddressInfo, connect as connectTcp } from "node:net"
+import { connect, createServer as createTlsServer } from "node:tls"
 import { WebSocketServer } from "ws"
 import * as Api from "./support/api.ts"
 import * as Embedded from "./support/embedded.ts"
@@ -214,6 +216,71 @@ describe("a request that offers Upgrade: h2c", () => {
     })
   )
 
+  live("standalone: whose client reads nothing does not keep its connection when the server ends", () =>
+    Effect.gen(function* () {
+      const scope = yield* Effect.acquireRelease(Scope.make(), (owned) => Scope.close(owned, Exit.void))
+      const server = yield* Scope.extend(Server.start(), scope)
+      const watched = new Watched()
+      let isClosed = false
+      const client = yield* Effect.acquireRelease(
+        Effect.sync(() => connectTcp({ port: server.port, host: "127.0.0.1" })),
+        (socket) => Effect.sync(() => socket.destroy())
+      )
+      client.on("error", () => undefined)
+      client.on("close", () => {
+        isClosed = true
+        watched.changed()
+      })
+      client.pause()
+      // More answers than the system takes from the server, so that the last request waits for them.
+      client.write(request("GET /", []).repeat(1500) + request("GET /health/live", H2C))
+      // Answers to another connection show that the server has answered what came before on this one.
+      const other = yield* Tcp.open(server.port)
+      for (let turn = 1; turn <= 20; turn++) {
+        other.write(request("GET /", []))
+        yield* other.gets("</html>", turn)
+      }
+      yield* Scope.close(scope, Exit.void)
+      client.resume()
+      yield* watched.until(() => isClosed, "the server has closed the connection")
+    })
+  )
+
+  live("embedded: with the offer in Proxy-Connection, which Node's parser takes for Connection", () =>
+    Effect.gen(function* () {
+      const { counts, http } = yield* program
+      const server = yield* Embedded.embed(http)
+      const tcp = yield* Tcp.open(server.port)
+      tcp.write(request("POST /own", ["Proxy-Connection: Upgrade", "Upgrade: h2c", length("hello")], "hello"))
+      yield* tcp.gets("POST /own h2c <hello>")
+      tcp.write(request("GET /next", []))
+      yield* tcp.gets("GET /next undefined <>")
+      expect(counts.requests).toBe(2)
+    })
+  )
+
+  live("embedded: with more headers than Node keeps, nothing in its body is taken for a request", () =>
+    Effect.gen(function* () {
+      const { counts, http } = yield* program
+      const server = yield* Embedded.embed(http)
+      const tcp = yield* Tcp.open(server.port)
+      const body = request("GET /smuggled", [])
+      const many = Array.from({ length: 1100 }, () => "a:")
+      tcp.write(request("POST /own", [...H2C, ...many, length(body)], body))
+      // A runtime with `shouldUpgradeCallback` has read it by itself.
+      yield* tcp.gets("HTTP/1.1 ")
+      const other = yield* Tcp.open(server.port)
+      other.write(request("GET /other", []))
+      yield* other.gets("GET /other undefined <>")
+      expect(tcp.received()).not.toContain("GET /smuggled undefined")
+      expect(counts.requests).toBeLessThanOrEqual(2)
+      if (!("shouldUpgradeCallback" in http)) {
+        expect(tcp.received()).toMatch(/^HTTP\/1.1 431 /)
+        yield* tcp.closed
+      }
+    })
+  )
+
   live("is no longer than it was: headers that Node accepts at its bound are accepted", () =>
     Effect.gen(function* () {
       const { http } = yield* program
@@ -227,19 +294,16 @@ describe("a request that offers Upgrade: h2c", () => {
 })
 
 describe("a request over TLS that offers what is no upgrade", () => {
-  live("reaches the program's routes, with its body, and the connection is kept", () =>
+  const file = (name: string): string => readFileSync(new URL(`fixtures/${name}`, import.meta.url), "utf8")
+  const certificate = { cert: file("redis.crt"), key: file("redis.key") }
+
+  /** Sends two on one connection to a port, and waits for their bodies in the answers. */
+  const isEchoed = (port: number) =>
     Effect.gen(function* () {
-      const file = (name: string): string => readFileSync(new URL(`fixtures/${name}`, import.meta.url), "utf8")
-      const http = yield* Embedded.listen(
-        createServer({ cert: file("redis.crt"), key: file("redis.key") }, (incoming, response) => {
-          incoming.pipe(response)
-        })
-      )
-      yield* Embedded.embed(http)
       const watched = new Watched()
       let received = ""
       const tls = yield* Effect.acquireRelease(
-        Effect.sync(() => connect({ port: Embedded.portOf(http), host: "127.0.0.1", rejectUnauthorized: false })),
+        Effect.sync(() => connect({ port, host: "127.0.0.1", rejectUnauthorized: false })),
         (socket) => Effect.sync(() => socket.destroy())
       )
       tls.setEncoding("latin1").on("data", (text: string) => {
@@ -253,6 +317,34 @@ describe("a request over TLS that offers what is no upgrade", () => {
           () => `${body}; received:\n${received}`
         )
       }
+    })
+
+  live("reaches the program's routes, with its body, and the connection is kept", () =>
+    Effect.gen(function* () {
+      const http = yield* Embedded.listen(
+        createServer(certificate, (incoming, response) => {
+          incoming.pipe(response)
+        })
+      )
+      yield* Embedded.embed(http)
+      yield* isEchoed(Embedded.portOf(http))
+    })
+  )
+
+  live("likewise where a server without TLS is handed the sockets of one that has it", () =>
+    Effect.gen(function* () {
+      const http = yield* Embedded.web((incoming, response) => {
+        incoming.pipe(response)
+      })
+      yield* Embedded.embed(http)
+      const front = createTlsServer(certificate, (socket) => http.emit("connection", socket))
+      yield* Effect.acquireRelease(
+        Effect.async<void>((resume) => {
+          front.listen(0, "127.0.0.1", () => resume(Effect.void))
+        }),
+        () => Effect.sync(() => front.close())
+      )
+      yield* isEchoed((front.address() as AddressInfo).port)
     })
   )
 })

@@ -57,8 +57,15 @@ const sameHost = (origin: URL, host: string): boolean => {
 
 const escape = (text: string): string => text.replace(/[.+?^${}()|[\]\\]/g, "\\$&")
 
-/** `https://*.example.com` matches any host below it; a pattern without a `*` matches itself. */
+/** Longest origin or host that a pattern may match: a host name has 253 characters at most (RFC 1035). */
+const LONGEST = 320
+
+/**
+ * `https://*.example.com` matches any host below it; a pattern without a `*`
+ * matches itself. The time grows with the length to the power of the number of `*`.
+ */
 const matches = (pattern: string, text: string): boolean =>
+  text.length <= LONGEST &&
   new RegExp(`^${escape(pattern.toLowerCase()).replaceAll("*", "[^/]*")}$`).test(text.toLowerCase())
 
 /** The host name of a pattern: without scheme and port. */
@@ -68,7 +75,7 @@ const nameIn = (pattern: string): string => pattern.replace(/^[^/]*:\/\//, "").r
  * Whether a server on a loopback address may be asked for under the name `host`.
  * Not, where a page made another name of its own mean this machine (DNS
  * rebinding): its origin equals that `Host`. A name of `allowed` is no page's
- * own; docs/decisions/0020 has the cases.
+ * own; docs/decisions/0021 has the cases.
  */
 const isOwnName = (host: string | undefined, allowed: ReadonlyArray<string>, own: string | undefined): boolean => {
   const name = hostname(host ?? "") ?? ""
