@@ -25,7 +25,8 @@ const config = {
     ping_interval: "4s",
     pong_timeout: "3s",
     queue_max_frames: 16,
-    stale_close_delay: "500ms",
+    // Longer than a busy machine takes to carry out `connect`: those of other codes must not end with 3502.
+    stale_close_delay: "3s",
     user_connection_limit: 4,
     write_timeout: "10s"
   }
